@@ -1,0 +1,54 @@
+# One command per intent. Each sets up first where it needs to; nothing outside the checkout is changed.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# The last release: `buf breaking` compares with it. Empty before the first one.
+RELEASE := $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
+
+.PHONY: help setup demo run test lint gen bench lock clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed: name one with make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+setup: $(STAMP) ## make .venv from the pinned requirements, with .venv/bin/ingestor in it
+
+demo: setup ## start it, send a load over both protocols, show what was stored; ARGS= are passed on
+	$(BIN)/ingestor demo $(ARGS)
+
+run: setup ## serve on the embedded database (INGESTOR_* settings apply); ARGS= are passed on
+	@exec $(BIN)/ingestor serve $(ARGS)
+
+test: lint ## lint, then all tests; ARGS= are passed to pytest
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup ## formatting, types, the import law, the proto, and gen/ against the proto
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python scripts/lint_proto.py $(if $(RELEASE),--against $(RELEASE))
+	$(BIN)/python scripts/gen.py --check
+
+gen: setup ## write gen/ from proto/
+	$(BIN)/python scripts/gen.py
+
+bench: setup ## measure unary and bulk ingest on the embedded database; prints, asserts nothing
+	$(BIN)/python scripts/bench.py $(ARGS)
+
+lock: setup ## pin the newest allowed requirements again, with hashes
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --extra dev --no-header \
+	  --no-emit-index-url --no-emit-find-links --output-file requirements.txt pyproject.toml
+
+clean: ## remove .venv and what tools leave
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
