@@ -1,0 +1,224 @@
+"""The composition root: builds every stage and wires them sink-first, starts them, and stops them in reverse.
+
+Nothing else in the package knows two stages at once, and nothing happens before `App.start`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from loguru import logger
+
+from ingestor.batching import BatchWorker, FlushPolicy
+from ingestor.errors import DataDirProblem
+from ingestor.journal import Entry, MemoryJournal, QueueLimits
+from ingestor.model import Limits, Rules
+from ingestor.service import IngestorService
+from ingestor.settings import Settings
+from ingestor.storage.database import Database, DatabaseFacts, open_database
+from ingestor.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from ingestor.telemetry import Health, Telemetry
+from ingestor.telemetry.registry import CONTENT_TYPE
+from ingestor.transport.grpc import GrpcServer
+from ingestor.transport.http import HttpServer, Page, json_page
+from ingestor.transport.rpc import Descriptors
+from ingestor.transport.transcoding import Router
+
+_GENERATED = "ingestor_api"
+# Of the bytes that the queue may hold, those that requests waiting for room may hold beside it.
+_WAITING_SHARE = 4
+# A probe is answered from the last look at the database for so long, however often it is asked.
+_DATABASE_LOOK_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a started app listens."""
+
+    host: str
+    grpc_port: int
+    http_port: int
+
+
+class App:
+    """One gateway. `start`, then `stop`; in between it serves."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.telemetry = Telemetry()
+        self._embedded: EmbeddedPostgres | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._database: Database | None = None
+        self._journal: MemoryJournal | None = None
+        self._worker: BatchWorker[Entry] | None = None
+        self._grpc: GrpcServer | None = None
+        self._http: HttpServer | None = None
+        self.database_url = settings.database_url.get_secret_value()
+        self.stopping = False
+
+    @property
+    def facts(self) -> DatabaseFacts:
+        """What the database is. Only after `start`."""
+        assert self._database is not None
+        return self._database.facts
+
+    async def start(self) -> Addresses:
+        """Starts everything, sink first, so that whatever can take data has somewhere to put it. Raises
+        StartupError; what was started by then is stopped."""
+        try:
+            return await self._start()
+        except BaseException:
+            await self.stop(timeout_s=5.0)
+            raise
+
+    async def _start(self) -> Addresses:
+        settings = self.settings
+        # 1. The database.
+        if settings.embedded:
+            await self._start_embedded()
+        database = self._database = await open_database(self.database_url)
+        for migration in database.applied:
+            logger.info("applied migration {:04} {}", migration.version, migration.name)
+        # 2. The queue, and the worker that empties it into the repository.
+        journal = self._journal = MemoryJournal(_queue_limits(settings), on_taken=self.telemetry.received.inc)
+        self.telemetry.watch_queue(
+            rows=lambda: journal.held_rows,
+            size_bytes=lambda: journal.held_bytes,
+            age_s=journal.age_s,
+            capacity=settings.queue_capacity,
+        )
+        policy = FlushPolicy(settings.batch_size, settings.flush_interval.total_seconds())
+        worker = self._worker = BatchWorker(journal, database.repository(), policy, self.telemetry)
+        worker.start_batch_processing()
+        # 3. The service, and the two protocols that call it.
+        limits = Limits(time_past_max=settings.time_past_max, time_future_max=settings.time_future_max)
+        service = IngestorService(journal, Rules(limits), self.telemetry)
+        descriptors = Descriptors.of_package(_GENERATED)
+        rpcs = descriptors.bind(service)
+        health = self._health(database, journal, worker)
+        self._grpc = GrpcServer(rpcs, message_bytes_max=settings.message_bytes_max)
+        self._http = HttpServer(
+            Router(rpcs, descriptors.pool),
+            _pages(health, self.telemetry),
+            body_bytes_max=settings.message_bytes_max,
+        )
+        grpc_port = await self._grpc.start(settings.host, settings.grpc_port)
+        http_port = await self._http.start(settings.host, settings.http_port)
+        return Addresses(settings.host, grpc_port, http_port)
+
+    async def stop(self, timeout_s: float | None = None) -> int:
+        """Stops everything in the reverse order, within `timeout_s` seconds (DRAIN_TIMEOUT unless said).
+        Returns how many acknowledged metrics could not be stored: 0 unless the database failed us."""
+        self.stopping = True
+        left = _countdown(self.settings.drain_timeout.total_seconds() if timeout_s is None else timeout_s)
+        # 1. No new calls; those under way are answered while the worker still makes room for them.
+        fronts = [front for front in (self._grpc, self._http) if front is not None]
+        answered = await asyncio.gather(*(front.drain(left()) for front in fronts))
+        if not all(answered):
+            logger.warning("some calls under way were not answered within DRAIN_TIMEOUT")
+        await asyncio.gather(*(front.close() for front in fronts))
+        # 2. What is queued goes to the database.
+        lost = await self._drain_queue(left)
+        # 3. The database.
+        if self._database is not None:
+            await self._database.close(max(1.0, left()))
+        if self._keeper is not None:
+            self._keeper.cancel()
+        if self._embedded is not None:
+            await self._embedded.stop()
+        return lost
+
+    async def _drain_queue(self, left: Callable[[], float]) -> int:
+        if self._journal is None or self._worker is None:
+            return 0
+        self._journal.close()
+        if waiting := self._journal.held_rows:
+            logger.info("storing {} queued metrics before the end", waiting)
+        if await self._worker.drain(left()):
+            return 0
+        lost = self._journal.held_rows
+        logger.bind(lost=lost).error(
+            "{} acknowledged metrics were not stored within DRAIN_TIMEOUT and are lost (JOURNAL=memory): {}",
+            lost,
+            self._worker.failure or "the database was too slow",
+        )
+        return lost
+
+    async def _start_embedded(self) -> None:
+        self._embedded = EmbeddedPostgres(self.settings.data_dir)
+        try:
+            self.database_url = await self._embedded.start()
+        except EmbeddedPostgresError as error:
+            raise DataDirProblem(str(error)) from error
+        self._keeper = asyncio.create_task(self._keep_embedded(self._embedded), name="embedded-keeper")
+
+    async def _keep_embedded(self, embedded: EmbeddedPostgres) -> None:
+        """Starts the embedded database again whenever it dies under us; batches are kept meanwhile."""
+        while not self.stopping:
+            ended = await embedded.exited
+            logger.error("{}; it is started again", ended)
+            try:
+                await embedded.stop()
+                await embedded.start()
+            except EmbeddedPostgresError as error:
+                logger.error("the embedded PostgreSQL can't be started: {}", error)
+                await asyncio.sleep(1.0)
+
+    def _health(self, database: Database, journal: MemoryJournal, worker: BatchWorker[Entry]) -> Health:
+        looked_at_s, seen = float("-inf"), None
+
+        async def accepting() -> str | None:
+            return "the server is stopping" if self.stopping else None
+
+        async def room() -> str | None:
+            full = journal.held_rows >= self.settings.queue_capacity or journal.pressed
+            return f"the queue is full ({journal.held_rows} metrics wait)" if full else None
+
+        async def storing() -> str | None:
+            nonlocal looked_at_s, seen
+            if worker.failure is not None:
+                return worker.failure
+            if time.monotonic() - looked_at_s > _DATABASE_LOOK_S:
+                looked_at_s = time.monotonic()
+                seen = await database.problem()
+            return seen
+
+        health = Health()
+        health.add("accepting", accepting)
+        health.add("queue", room)
+        health.add("database", storing)
+        return health
+
+
+def _queue_limits(settings: Settings) -> QueueLimits:
+    return QueueLimits(
+        rows=settings.queue_capacity,
+        bytes=settings.queue_bytes,
+        waiting_bytes=settings.queue_bytes // _WAITING_SHARE,
+        admission_wait_s=settings.admission_wait.total_seconds(),
+    )
+
+
+def _pages(health: Health, telemetry: Telemetry) -> dict[str, Page]:
+    async def healthz() -> tuple[int, str, bytes]:
+        return json_page(200, {"status": "alive"})
+
+    async def readyz() -> tuple[int, str, bytes]:
+        problems = await health.problems()
+        checks = {name: problems.get(name, "ok") for name in health.names}
+        return json_page(
+            503 if problems else 200, {"status": "not ready" if problems else "ready", "checks": checks}
+        )
+
+    async def metrics() -> tuple[int, str, bytes]:
+        return 200, CONTENT_TYPE, telemetry.render()
+
+    return {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics}
+
+
+def _countdown(seconds: float) -> Callable[[], float]:
+    ends_at = time.monotonic() + seconds
+    return lambda: max(0.0, ends_at - time.monotonic())

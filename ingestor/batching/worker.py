@@ -1,0 +1,154 @@
+"""The batch worker: waits on ticker and queue, joins what waits into one batch, hands it to the repository.
+
+It never drops a batch because the database failed, however long that lasts; it retries the same rows until
+they are stored. Only rows that the database refuses as data are given up, loudly and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from loguru import logger
+
+from ingestor.batching.policy import Backoff, FlushPolicy
+from ingestor.errors import RowsRefused, StorageUnavailable
+from ingestor.model import MetricBatch
+from ingestor.telemetry import Telemetry
+
+
+_BACKOFF = Backoff()
+
+
+class QueuedEntry(Protocol):
+    """What the worker needs of an entry: its rows."""
+
+    @property
+    def batch(self) -> MetricBatch: ...
+
+
+EntryT = TypeVar("EntryT", bound=QueuedEntry)
+
+
+class Source(Protocol[EntryT]):
+    """The queue as the worker sees it."""
+
+    @property
+    def waiting_rows(self) -> int: ...
+    @property
+    def pressed(self) -> bool: ...
+    @property
+    def closed(self) -> bool: ...
+    def age_s(self) -> float: ...
+    async def wait(self, rows: int, timeout_s: float | None) -> None: ...
+    def read(self, rows_max: int) -> list[EntryT]: ...
+    def settle(self, entries: Sequence[EntryT]) -> None: ...
+
+
+class Repository(Protocol):
+    """Where batches go. Raises StorageUnavailable (try again) or RowsRefused (never will be stored)."""
+
+    async def bulk_insert_metrics(self, batch: MetricBatch) -> None: ...
+
+
+class BatchWorker(Generic[EntryT]):
+    """Stores what the source holds, one batch at a time, oldest first."""
+
+    def __init__(
+        self,
+        source: Source[EntryT],
+        repository: Repository,
+        policy: FlushPolicy,
+        telemetry: Telemetry,
+        *,
+        backoff: Backoff = _BACKOFF,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._source = source
+        self._repository = repository
+        self._policy = policy
+        self._telemetry = telemetry
+        self._backoff = backoff
+        self._chance = chance
+        self._task: asyncio.Task[None] | None = None
+        self._failure: str | None = None
+
+    @property
+    def failure(self) -> str | None:
+        """Why the last attempt to store a batch failed; None when it succeeded."""
+        return self._failure
+
+    def start_batch_processing(self) -> None:
+        """Starts the worker on the running loop."""
+        self._task = asyncio.create_task(self._run(), name="batch-worker")
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Waits until the closed source is empty, for `timeout_s` at most, and ends the worker. Says whether
+        all was stored; what was not stays with the source."""
+        if self._task is None:
+            return True
+        done, _ = await asyncio.wait({self._task}, timeout=timeout_s)
+        if not done:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+        self._task = None
+        return bool(done)
+
+    async def _run(self) -> None:
+        source, policy = self._source, self._policy
+        while True:
+            hurried = source.pressed or source.closed
+            due_in_s = policy.due_in_s(source.waiting_rows, source.age_s(), pressed=hurried)
+            if due_in_s is None and source.closed:
+                return
+            if due_in_s is None:
+                await source.wait(1, None)
+            elif due_in_s > 0:
+                await source.wait(policy.batch_size, due_in_s)
+            else:
+                await self.flush_batch(source.read(policy.batch_size))
+
+    async def flush_batch(self, entries: Sequence[EntryT]) -> None:
+        """Stores these entries in one transaction, however often it has to be tried, and settles them."""
+        batch = await asyncio.to_thread(MetricBatch.concat, [entry.batch for entry in entries])
+        failures = 0
+        while not await self._try(batch):
+            failures += 1
+            await asyncio.sleep(self._backoff.delay_s(failures, self._chance()))
+        self._source.settle(entries)
+
+    async def _try(self, batch: MetricBatch) -> bool:
+        """One attempt; False when the same batch has to be tried again."""
+        started = time.perf_counter()
+        try:
+            await self._repository.bulk_insert_metrics(batch)
+        except RowsRefused as error:
+            self._telemetry.dropped.inc(batch.rows)
+            logger.bind(rows=batch.rows, sqlstate=error.sqlstate).error(
+                "a batch was dropped, because the database refuses its data: {}", error
+            )
+        except StorageUnavailable as error:
+            self._failed(batch, str(error), error.sqlstate)
+            return False
+        except Exception as error:  # noqa: BLE001 - our own mistake must not cost what was acknowledged
+            logger.opt(exception=error).error("storing a batch failed in a way that was not foreseen")
+            self._failed(batch, f"{type(error).__name__}: {error}", None)
+            return False
+        else:
+            self._telemetry.committed.inc(batch.rows)
+            self._telemetry.flush_rows.observe(batch.rows)
+            self._telemetry.flush_seconds.observe(time.perf_counter() - started)
+            if self._failure is not None:
+                logger.bind(rows=batch.rows).info("the database stores batches again")
+        self._failure = None
+        return True
+
+    def _failed(self, batch: MetricBatch, reason: str, sqlstate: str | None) -> None:
+        self._telemetry.flush_failures.inc()
+        self._failure = reason
+        logger.bind(rows=batch.rows, sqlstate=sqlstate).warning(
+            "a batch was rolled back, is kept and will be tried again: {}", reason
+        )

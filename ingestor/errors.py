@@ -1,0 +1,134 @@
+"""What can go wrong, in the words of the domain: permanent, too large, overloaded, unavailable.
+
+No error here knows a status code or a protocol; `ingestor.transport.status` holds the one table that maps
+them to gRPC and HTTP, and `ingestor.cli` prints a `StartupError` and exits with its code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One broken rule: `field` is a path in proto names (`metrics[3].value`), `description` says the rule."""
+
+    field: str
+    description: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.description}" if self.field else self.description
+
+    def within(self, parent: str) -> FieldViolation:
+        """The same violation seen from the message that holds `parent`."""
+        return FieldViolation(f"{parent}.{self.field}" if self.field else parent, self.description)
+
+
+class Refusal(Exception):
+    """A request was refused, and nothing of it was taken. The message is meant for the caller."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class Invalid(Refusal):
+    """The request breaks a rule and will break it again: permanent."""
+
+    def __init__(self, message: str, violations: Sequence[FieldViolation] = ()) -> None:
+        super().__init__(message)
+        self.violations = tuple(violations)
+
+    @classmethod
+    def fields(cls, violations: Sequence[FieldViolation]) -> Invalid:
+        """From at least one violation; the first of them becomes the message."""
+        more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
+        return cls(f"{violations[0]}{more}", violations)
+
+
+class TooLarge(Refusal):
+    """The body is larger than the server takes: permanent for this body."""
+
+
+class Unsupported(Refusal):
+    """The request is in a form that this server does not read: permanent."""
+
+
+class NoSuchRoute(Refusal):
+    """Nothing is served under this path."""
+
+
+class WrongMethod(Refusal):
+    """The path exists, but not for this HTTP method. `allowed` lists those that it takes, sorted."""
+
+    def __init__(self, message: str, allowed: Sequence[str]) -> None:
+        super().__init__(message)
+        self.allowed = tuple(allowed)
+
+
+class WrongMediaType(Refusal):
+    """The body's media type is none that this route reads."""
+
+
+class Later(Refusal):
+    """Not now: the same request may well be taken after `retry_after_s` seconds."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Overloaded(Later):
+    """The queue had no room within the admission wait."""
+
+
+class Unavailable(Later):
+    """The server is stopping, or can't do its work at the moment."""
+
+
+class StorageError(Exception):
+    """A batch was not stored; its transaction was rolled back. Says nothing to callers, much to logs."""
+
+    def __init__(self, message: str, sqlstate: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+
+
+class StorageUnavailable(StorageError):
+    """The server's fault, or unclear: the same batch may be stored later. Retryable."""
+
+
+class RowsRefused(StorageError):
+    """The data's fault (SQLSTATE class 22 or 23): the same batch will be refused again. Permanent."""
+
+
+class StartupError(Exception):
+    """The process can't start or go on; one line that says what to do, and the exit code for it."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class BadSetting(StartupError):
+    """A setting or flag is wrong."""
+
+    exit_code = 2
+
+
+class DatabaseProblem(StartupError):
+    """The database can't be reached, refuses us, or holds a schema that we can't use."""
+
+    exit_code = 3
+
+
+class AddressProblem(StartupError):
+    """A port is taken or an address can't be listened on."""
+
+    exit_code = 4
+
+
+class DataDirProblem(StartupError):
+    """DATA_DIR can't be used."""
+
+    exit_code = 5

@@ -1,0 +1,103 @@
+"""Rows of the table `metrics` on their way from a request to COPY, columnar as soon as there are many.
+
+A batch is immutable. The one row of a unary request stays a tuple until batches are joined, because an
+Arrow array of one value costs more time and memory than the value; everything downstream sees columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import NamedTuple, Self
+
+import pyarrow as pa
+
+from ingestor.model.labels import NO_LABELS
+
+SCHEMA = pa.schema(
+    [
+        pa.field("time", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("service_name", pa.string(), nullable=False),
+        pa.field("metric_name", pa.string(), nullable=False),
+        pa.field("value", pa.float64(), nullable=False),
+        pa.field("label_set_id", pa.int64(), nullable=False),
+    ]
+)
+"""The one Arrow schema: the table's columns, in the order in which COPY names them."""
+
+# A tuple of five, two short strings, an int and a float, as sys.getsizeof counts them, less the characters.
+_ROW_BYTES = 320
+
+
+class Row(NamedTuple):
+    """One row: `time_us` in microseconds since 1970-01-01 UTC, `label_set_id` 0 for no labels."""
+
+    time_us: int
+    service_name: str
+    metric_name: str
+    value: float
+    label_set_id: int = NO_LABELS
+
+
+class MetricBatch:
+    """Valid rows and the label sets that they name.
+
+    `rows` is their number, `size_bytes` what they take in memory (an estimate for single rows), `label_sets`
+    maps each id in the column to its set as JSON text.
+    """
+
+    __slots__ = ("_columns", "_row", "label_sets", "rows", "size_bytes")
+
+    def __init__(
+        self, columns: pa.RecordBatch | None, row: Row | None, label_sets: Mapping[int, str], size_bytes: int
+    ) -> None:
+        self._columns = columns
+        self._row = row
+        self.label_sets = label_sets
+        self.rows: int = 1 if columns is None else columns.num_rows
+        self.size_bytes = size_bytes
+
+    @classmethod
+    def of_row(cls, row: Row, label_sets: Mapping[int, str]) -> Self:
+        """A batch of one."""
+        size = _ROW_BYTES + len(row.service_name) + len(row.metric_name) + _text_bytes(label_sets)
+        return cls(None, row, label_sets, size)
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[Row], label_sets: Mapping[int, str]) -> Self:
+        """A batch of many, in their order."""
+        return cls.of_columns(_columns_of(rows), label_sets)
+
+    @classmethod
+    def of_columns(cls, columns: pa.RecordBatch, label_sets: Mapping[int, str]) -> Self:
+        """A batch of an Arrow record batch in `SCHEMA`."""
+        return cls(columns, None, label_sets, columns.nbytes + _text_bytes(label_sets))
+
+    @property
+    def columns(self) -> pa.RecordBatch:
+        """The rows as one Arrow record batch in `SCHEMA`."""
+        return _columns_of([self._row]) if self._row is not None else self._columns
+
+    @classmethod
+    def concat(cls, batches: Sequence[MetricBatch]) -> MetricBatch:
+        """The rows of all of them, in order, as one. At least one batch."""
+        if len(batches) == 1:
+            return batches[0]
+        parts: list[pa.RecordBatch] = []
+        for single, group in groupby(batches, key=lambda batch: batch._row is not None):
+            if single:
+                parts.append(_columns_of([batch._row for batch in group if batch._row is not None]))
+            else:
+                parts.extend(batch._columns for batch in group)
+        label_sets = {id_: text for batch in batches for id_, text in batch.label_sets.items()}
+        return cls.of_columns(pa.concat_batches(parts), label_sets)
+
+
+def _columns_of(rows: Sequence[Row]) -> pa.RecordBatch:
+    columns = zip(*rows, strict=True)
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+
+
+def _text_bytes(label_sets: Mapping[int, str]) -> int:
+    return sum(map(len, label_sets.values()))

@@ -1,0 +1,122 @@
+"""The rules that a metric must keep to be stored, as pure functions of the metric and the present moment.
+
+They refuse and name the field; they never mend, shorten or guess.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ingestor.errors import FieldViolation
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_CACHED_NAMES_MAX = 65_536
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Limits(BaseModel):
+    """The bounds on one metric and one request. Lengths are in bytes of UTF-8."""
+
+    model_config = ConfigDict(frozen=True)
+
+    time_past_max: timedelta = Field(default=timedelta(days=365))
+    time_future_max: timedelta = Field(default=timedelta(hours=1))
+    rows_max: int = 50_000
+    name_bytes_max: int = 255
+    labels_max: int = 32
+    label_name_bytes_max: int = 128
+    label_value_bytes_max: int = 1_024
+
+
+class MetricFields(Protocol):
+    """What LogMetricRequest and Metric have in common."""
+
+    service_name: str
+    metric_name: str
+    value: float | None
+    time: datetime | None
+    labels: dict[str, str]
+
+
+class Rules:
+    """Checks metrics against `limits`."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+
+    def violations(self, metric: MetricFields, now: datetime) -> list[FieldViolation]:
+        """Every rule that the metric breaks, in the order of the fields; empty when it may be stored."""
+        return list(self._violations(metric, now))
+
+    def _violations(self, metric: MetricFields, now: datetime) -> Iterator[FieldViolation]:
+        name_bytes_max = self.limits.name_bytes_max
+        if problem := name_problem(metric.service_name, name_bytes_max):
+            yield FieldViolation("service_name", problem)
+        if problem := name_problem(metric.metric_name, name_bytes_max):
+            yield FieldViolation("metric_name", problem)
+        if metric.value is None:
+            yield FieldViolation("value", "is required")
+        elif not math.isfinite(metric.value):
+            yield FieldViolation("value", "must be a finite number")
+        if metric.time is not None and (problem := self._time_problem(metric.time, now)):
+            yield FieldViolation("time", problem)
+        if metric.labels:
+            yield from self._label_violations(metric.labels)
+
+    def _time_problem(self, time: datetime, now: datetime) -> str | None:
+        if time < now - self.limits.time_past_max:
+            return f"is more than {_days(self.limits.time_past_max)} ago (TIME_PAST_MAX)"
+        if time > now + self.limits.time_future_max:
+            return f"is more than {_days(self.limits.time_future_max)} ahead (TIME_FUTURE_MAX)"
+        return None
+
+    def _label_violations(self, labels: Mapping[str, str]) -> Iterator[FieldViolation]:
+        if len(labels) > self.limits.labels_max:
+            yield FieldViolation("labels", f"has {len(labels)} labels, {self.limits.labels_max} at most")
+            return
+        for name, value in labels.items():
+            if problem := name_problem(name, self.limits.label_name_bytes_max):
+                yield FieldViolation("labels", f"a label's name {problem}")
+            elif problem := label_value_problem(value, self.limits.label_value_bytes_max):
+                yield FieldViolation(f'labels["{name}"]', problem)
+
+
+@lru_cache(maxsize=_CACHED_NAMES_MAX)
+def name_problem(name: str, bytes_max: int) -> str | None:
+    """What is wrong with a service, metric or label name; None if nothing is."""
+    if not name:
+        return "must not be empty"
+    if len(name) > bytes_max or len(name.encode()) > bytes_max:
+        return f"is longer than {bytes_max} bytes"
+    if _CONTROL.search(name):
+        return "has a control character"
+    return None
+
+
+@lru_cache(maxsize=_CACHED_NAMES_MAX)
+def label_value_problem(value: str, bytes_max: int) -> str | None:
+    """What is wrong with a label's value; None if nothing is. It may be empty, and hold line breaks."""
+    if len(value) > bytes_max or len(value.encode()) > bytes_max:
+        return f"is longer than {bytes_max} bytes"
+    if "\0" in value:
+        return "has a NUL character, which PostgreSQL can't store"
+    return None
+
+
+def microseconds(time: datetime) -> int:
+    """Microseconds since 1970-01-01 UTC, exactly (a float of seconds would round)."""
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def _days(span: timedelta) -> str:
+    if span % timedelta(days=1):
+        return f"{span.total_seconds() / 3600:g} h"
+    return f"{span.days} d"

@@ -1,0 +1,224 @@
+"""Everything that can be set, from the environment (INGESTOR_*), `.env` and flags of the same names.
+
+A setting that can't be right is refused here, before anything is started; nothing is read elsewhere.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from platformdirs import user_data_path
+from pydantic import (
+    BeforeValidator,
+    ByteSize,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ingestor.errors import BadSetting
+
+PREFIX = "INGESTOR_"
+EMBEDDED = "embedded"
+METRIC_BYTES_MAX = 64 * 1024
+TIME_RANGE_DAYS_MAX = 36_500
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(value: object) -> object:
+    """`250ms`, `1s`, `5m`, `2h`, `365d`, sums such as `1h30m`, and a bare 0. Raises ValueError."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if text == "0":
+        return timedelta(0)
+    parts = _DURATION.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        msg = f"{value!r} is not a duration: write it like 250ms, 1s, 5m, 2h or 365d"
+        raise ValueError(msg)
+    seconds = sum(float(number) * _UNIT_S[unit] for number, unit in parts)
+    if seconds > timedelta.max.total_seconds() / 1000:
+        msg = f"{value!r} is too long"
+        raise ValueError(msg)
+    return timedelta(seconds=seconds)
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+ROOT_DATA_DIR = Path("/var/lib/ingestor")
+
+
+def default_data_dir() -> Path:
+    """/var/lib/ingestor for root, the user data directory else."""
+    return ROOT_DATA_DIR if os.geteuid() == 0 else user_data_path("ingestor")
+
+
+class Settings(BaseSettings):
+    """The server's settings; a field's name in capitals, with INGESTOR_ before it, is its variable."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True
+    )
+
+    database_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="postgresql://USER:PASSWORD@HOST:PORT/DATABASE, or `embedded` for the PostgreSQL that"
+        " comes along, in DATA_DIR. Unset means embedded while HOST is loopback",
+    )
+    data_dir: Path = Field(
+        default_factory=default_data_dir,
+        description="where the embedded database lives (default: the user data directory; for root"
+        f" {ROOT_DATA_DIR})",
+    )
+    host: str = Field(default="127.0.0.1", description="the address to listen on, for both protocols")
+    grpc_port: int = Field(default=50051, ge=0, le=65535, description="the gRPC port; 0 takes a free one")
+    http_port: int = Field(default=8080, ge=0, le=65535, description="the HTTP port; 0 takes a free one")
+    insecure: bool = Field(
+        default=False,
+        description="listen beyond loopback, although anyone who reaches the ports may then write",
+    )
+    batch_size: int = Field(
+        default=20_000, ge=1, le=1_000_000, description="waiting metrics that start a flush at once"
+    )
+    flush_interval: Duration = Field(
+        default=timedelta(seconds=1), description="the longest that a metric waits for its batch to fill"
+    )
+    queue_capacity: int = Field(
+        default=500_000,
+        ge=1,
+        description="metrics waiting or being stored; beyond it requests wait, then fail",
+    )
+    queue_bytes: ByteSize = Field(
+        default=ByteSize(128 * 1024**2), description="the same bound in bytes of memory"
+    )
+    admission_wait: Duration = Field(
+        default=timedelta(seconds=1),
+        description="how long a request waits for room in the queue; 0 refuses at once",
+    )
+    journal: Literal["memory"] = Field(
+        default="memory", description="where acknowledged metrics wait for the database"
+    )
+    message_bytes_max: ByteSize = Field(default=ByteSize(4 * 1024**2), description="the largest request body")
+    time_past_max: Duration = Field(
+        default=timedelta(days=365), description="how far back a metric's time may lie"
+    )
+    time_future_max: Duration = Field(
+        default=timedelta(hours=1), description="how far ahead a metric's time may lie"
+    )
+    drain_timeout: Duration = Field(
+        default=timedelta(seconds=30),
+        description="how long stopping may take: calls in flight, then the queue",
+    )
+    log_format: Literal["text", "json"] = Field(default="text", description="how log lines are written")
+    log_level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
+        default="INFO", description="the least important level that is logged"
+    )
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _any_case(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_address(cls, value: SecretStr) -> SecretStr:
+        address = value.get_secret_value()
+        if address not in ("", EMBEDDED) and urlsplit(address).scheme not in ("postgres", "postgresql"):
+            msg = "must be a postgresql:// address, or `embedded`"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("queue_bytes", "message_bytes_max")
+    @classmethod
+    def _room_for_one(cls, value: ByteSize) -> ByteSize:
+        if value < METRIC_BYTES_MAX:
+            msg = f"must be at least {METRIC_BYTES_MAX // 1024}KiB, the size of the largest metric"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("flush_interval")
+    @classmethod
+    def _not_idle(cls, value: timedelta) -> timedelta:
+        if not timedelta(milliseconds=1) <= value <= timedelta(hours=1):
+            msg = "must lie between 1ms and 1h"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("time_past_max", "time_future_max")
+    @classmethod
+    def _within_calendar(cls, value: timedelta) -> timedelta:
+        if value > timedelta(days=TIME_RANGE_DAYS_MAX):
+            msg = f"must be {TIME_RANGE_DAYS_MAX}d at most"
+            raise ValueError(msg)
+        return value
+
+    @model_validator(mode="after")
+    def _safe_to_listen(self) -> Self:
+        if not self.listens_on_loopback:
+            if not self.insecure:
+                msg = (
+                    f"HOST={self.host} listens beyond loopback, where anyone who reaches the ports may write:"
+                    " put INSECURE=true beside it if the network is private"
+                )
+                raise ValueError(msg)
+            if not self.database_url.get_secret_value():
+                msg = (
+                    f"HOST={self.host} listens beyond loopback, so DATABASE_URL must be said"
+                    " (an address, or `embedded`)"
+                )
+                raise ValueError(msg)
+        return self
+
+    @property
+    def listens_on_loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the database is the one that comes along."""
+        return self.database_url.get_secret_value() in ("", EMBEDDED)
+
+
+def load(flags: Mapping[str, Any] | None = None) -> Settings:
+    """The settings in force: `flags` over the environment over `.env` over the defaults.
+
+    Raises BadSetting with one line that names each wrong one.
+    """
+    try:
+        return Settings(**(flags or {}))
+    except ValidationError as error:
+        raise BadSetting("; ".join(_explain(dict(item)) for item in error.errors())) from None
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Variables that carry our prefix and name no setting: most likely misspelt."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    ours = (name for name in environment if name.upper().startswith(PREFIX))
+    return sorted(
+        name for name in ours if name.upper() not in known and not name.startswith(PREFIX + "TEST_")
+    )
+
+
+def _explain(error: Mapping[str, Any]) -> str:
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if not error["loc"]:
+        return message
+    name = str(error["loc"][0])
+    given = "" if name == "database_url" else f" (it is {error['input']!r})"
+    flag = name.replace("_", "-")
+    return f"{PREFIX}{name.upper()} (or --{flag}): {message[0].lower()}{message[1:]}{given}"

@@ -1,0 +1,174 @@
+"""Opens a database: a pool of connections that commit durably, its schema up to date, and what it is.
+
+Failures here are an operator's to mend, so they become one line that says what to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from ingestor.errors import DatabaseProblem
+from ingestor.storage.faults import FAILURES, describe
+from ingestor.storage.migrate import Migration, migrate, pending
+from ingestor.storage.partitions import WeeklyPartitions
+from ingestor.storage.repository import MetricRepository, NoPartitions
+from ingestor.storage.transactions import AnyConnection, Pool, TransactionManager
+
+POSTGRESQL_MIN = 14
+
+TableKind = Literal["hypertable", "partitioned", "ordinary", "absent"]
+
+_CONNECT_TIMEOUT_S = 10.0
+_POOL_SIZE_MAX = 4
+# Those with which we can't go on: no point in naming SQLSTATEs beyond what an operator can act on.
+_REMEDIES = {
+    "28P01": "check the password in DATABASE_URL",
+    "28000": "check the user in DATABASE_URL and the server's pg_hba.conf",
+    "3D000": "create the database, or name another in DATABASE_URL",
+    "42501": "let the role own the schema, or migrate once as a role that may: ingestor migrate",
+    "53300": "raise the server's max_connections, or stop other clients",
+    "57P03": "try again when the server has started",
+}
+_FACTS = """
+SELECT current_setting('server_version') AS postgresql,
+       current_database() AS database,
+       current_user AS role,
+       (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb') AS timescaledb,
+       (SELECT relkind::text FROM pg_class WHERE oid = to_regclass('metrics')) AS relkind
+"""
+_IS_HYPERTABLE = """
+SELECT EXISTS (
+  SELECT FROM timescaledb_information.hypertables AS h
+    JOIN pg_class AS c ON c.relname = h.hypertable_name
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace AND n.nspname = h.hypertable_schema
+    WHERE c.oid = to_regclass('metrics'))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseFacts:
+    """What a server is: its versions as text (`timescaledb` None without the extension), and how its table
+    `metrics` is kept."""
+
+    postgresql: str
+    timescaledb: str | None
+    database: str
+    role: str
+    table: TableKind
+
+    def __str__(self) -> str:
+        timescaledb = f" with TimescaleDB {self.timescaledb}" if self.timescaledb else ""
+        return f"PostgreSQL {self.postgresql}{timescaledb}, database {self.database}, role {self.role}"
+
+
+class Database:
+    """An open database. `close` it in the end."""
+
+    def __init__(self, pool: Pool, facts: DatabaseFacts, applied: list[Migration]) -> None:
+        self.facts = facts
+        self.applied = applied
+        self._pool = pool
+        self.transactions = TransactionManager(pool)
+
+    def repository(self) -> MetricRepository:
+        """The repository that fits this database's table."""
+        partitioned = self.facts.table == "partitioned"
+        partitions = WeeklyPartitions(self.transactions) if partitioned else NoPartitions()
+        return MetricRepository(self.transactions, partitions)
+
+    async def problem(self) -> str | None:
+        """Why the database can't be used at this moment; None when it answers."""
+        try:
+            await self.transactions.execute("SELECT 1")
+        except FAILURES as error:
+            return describe(error)
+        return None
+
+    async def close(self, timeout_s: float) -> None:
+        """Closes the connections, those that are still busy by force after `timeout_s` seconds."""
+        try:
+            await asyncio.wait_for(self._pool.close(), timeout_s)
+        except TimeoutError:
+            self._pool.terminate()
+
+
+async def open_database(url: str) -> Database:
+    """Connects, migrates and looks. Raises DatabaseProblem with one line that says what to do."""
+    with _explained(url):
+        pool = await asyncpg.create_pool(
+            url,
+            min_size=1,
+            max_size=_POOL_SIZE_MAX,
+            timeout=_CONNECT_TIMEOUT_S,
+            # What is acknowledged as committed must be on the server's disk, whatever its default says.
+            server_settings={"synchronous_commit": "on", "application_name": "ingestor"},
+        )
+    try:
+        with _explained(url):
+            async with pool.acquire() as connection:
+                _fit(await facts(connection))
+            applied = await migrate(pool)
+            async with pool.acquire() as connection:
+                return Database(pool, await facts(connection), applied)
+    except BaseException:
+        pool.terminate()
+        raise
+
+
+async def inspect(url: str) -> tuple[DatabaseFacts, list[Migration]]:
+    """What is there, and which migrations are pending, without changing anything. Raises DatabaseProblem."""
+    with _explained(url):
+        connection = await asyncpg.connect(url, timeout=_CONNECT_TIMEOUT_S)
+        try:
+            found = await facts(connection)
+            _fit(found)
+            return found, await pending(connection)
+        finally:
+            connection.terminate()
+
+
+async def facts(connection: AnyConnection) -> DatabaseFacts:
+    """Asks the server what it is. Raises what asyncpg raises."""
+    row = await connection.fetchrow(_FACTS)
+    assert row is not None
+    kinds: dict[str | None, TableKind] = {None: "absent", "p": "partitioned"}
+    kind = kinds.get(row["relkind"], "ordinary")
+    if row["timescaledb"] and kind == "ordinary" and await connection.fetchval(_IS_HYPERTABLE):
+        kind = "hypertable"
+    return DatabaseFacts(row["postgresql"], row["timescaledb"], row["database"], row["role"], kind)
+
+
+def _fit(found: DatabaseFacts) -> None:
+    if int(found.postgresql.split(".")[0].split("beta")[0]) < POSTGRESQL_MIN:
+        msg = f"PostgreSQL {POSTGRESQL_MIN} or newer is needed, this is {found.postgresql}"
+        raise DatabaseProblem(msg)
+
+
+def redacted(url: str) -> str:
+    """The address as it may be shown: without user and password, and without parameters."""
+    parts = urlsplit(url)
+    try:
+        host, port = parts.hostname or "the default socket", parts.port
+    except ValueError:
+        host, port = "an unreadable host", None
+    return f"{host}{f':{port}' if port else ''}{parts.path}"
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    """Turns what asyncpg raises into a DatabaseProblem that names the server and the remedy."""
+    try:
+        yield
+    except (*FAILURES, ValueError) as error:
+        sqlstate = getattr(error, "sqlstate", None)
+        hint = getattr(error, "hint", None) or _REMEDIES.get(sqlstate or "")
+        remedy = hint or ("check DATABASE_URL, and that the server runs" if sqlstate is None else None)
+        text = f"the database at {redacted(url)} can't be used: {describe(error)}"
+        raise DatabaseProblem(f"{text} ({remedy})" if remedy else text) from error

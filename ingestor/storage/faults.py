@@ -1,0 +1,38 @@
+"""Says of a database failure whose fault it is: the server's (try again) or the data's (never will do).
+
+When in doubt it is the server's: trying again costs time, giving up costs rows.
+"""
+
+from __future__ import annotations
+
+import asyncpg
+
+from ingestor.errors import RowsRefused, StorageError, StorageUnavailable
+
+# PostgreSQL's appendix A: class 22 is "data exception", class 23 "integrity constraint violation".
+_DATA_CLASSES = ("22", "23")
+# COPY finds no partition for a row: somebody dropped the one that we made. The schema's fault, not the row's.
+_NO_PARTITION = "no partition of relation"
+
+FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+"""What a broken or refusing database raises through asyncpg."""
+
+
+def classify(error: BaseException) -> StorageError:
+    """The domain's error for one of `FAILURES`."""
+    sqlstate = getattr(error, "sqlstate", None)
+    message = describe(error)
+    if sqlstate is not None and sqlstate[:2] in _DATA_CLASSES and not is_missing_partition(error):
+        return RowsRefused(message, sqlstate)
+    return StorageUnavailable(message, sqlstate)
+
+
+def is_missing_partition(error: BaseException) -> bool:
+    """Whether a row's week has no partition (any more)."""
+    return isinstance(error, asyncpg.CheckViolationError) and str(error).startswith(_NO_PARTITION)
+
+
+def describe(error: BaseException) -> str:
+    """One line: what the server said, without the row that it may quote in its detail."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]

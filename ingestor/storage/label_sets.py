@@ -1,0 +1,41 @@
+"""The table `label_sets`: each distinct set once, in the transaction of the first rows that name it.
+
+Sets that are known to be committed are remembered, within a bound, so that most batches write none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ingestor.storage.transactions import Connection
+
+_REMEMBERED_MAX = 200_000
+
+# In the order of their ids, so that two gateways which insert the same sets can't deadlock.
+_INSERT = """
+INSERT INTO label_sets (id, labels)
+  SELECT * FROM unnest($1::bigint[], $2::jsonb[]) AS new (id, labels) ORDER BY id
+  ON CONFLICT (id) DO NOTHING
+"""
+
+
+class LabelSets:
+    """Which sets still have to be written."""
+
+    def __init__(self) -> None:
+        self._committed: set[int] = set()
+
+    def unknown(self, label_sets: Mapping[int, str]) -> dict[int, str]:
+        """Those that are not known to be in the table."""
+        return {id_: document for id_, document in label_sets.items() if id_ not in self._committed}
+
+    async def insert(self, connection: Connection, label_sets: Mapping[int, str]) -> None:
+        """Writes them on this connection, as part of its transaction."""
+        if label_sets:
+            await connection.execute(_INSERT, list(label_sets), list(label_sets.values()))
+
+    def remember(self, label_sets: Mapping[int, str]) -> None:
+        """They are committed."""
+        if len(self._committed) + len(label_sets) > _REMEMBERED_MAX:
+            self._committed.clear()
+        self._committed.update(label_sets)

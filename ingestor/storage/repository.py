@@ -1,0 +1,71 @@
+"""MetricRepository: stores a batch by binary COPY in one transaction, all of it or nothing.
+
+It neither retries nor drops; it says whose fault a failure is and leaves that to its caller.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import pyarrow as pa
+
+from ingestor.errors import StorageUnavailable
+from ingestor.model import MetricBatch
+from ingestor.storage.copy import binary_copy
+from ingestor.storage.faults import FAILURES, classify, is_missing_partition
+from ingestor.storage.label_sets import LabelSets
+from ingestor.storage.transactions import Connection, TransactionManager, until_lost
+
+
+class Partitions(Protocol):
+    """What must exist before rows can be copied."""
+
+    async def ensure(self, times: pa.Array) -> None: ...
+    def forget(self) -> None: ...
+
+
+class NoPartitions:
+    """For a hypertable or an ordinary table: nothing to prepare."""
+
+    async def ensure(self, times: pa.Array) -> None:
+        """Nothing."""
+
+    def forget(self) -> None:
+        """Nothing."""
+
+
+class MetricRepository:
+    """The table `metrics`, with its label sets."""
+
+    def __init__(self, transactions: TransactionManager, partitions: Partitions) -> None:
+        self._transactions = transactions
+        self._partitions = partitions
+        self._label_sets = LabelSets()
+
+    async def bulk_insert_metrics(self, batch: MetricBatch) -> None:
+        """BEGIN, insert all, COMMIT. On failure everything is rolled back, and it raises StorageUnavailable
+        (the same batch may be stored later) or RowsRefused (it never will be)."""
+        columns = batch.columns
+        new_sets = self._label_sets.unknown(batch.label_sets)
+        try:
+            await self._partitions.ensure(columns.column("time"))
+            async with self._transactions.transaction() as connection:
+                await self._label_sets.insert(connection, new_sets)
+                await _copy(connection, columns)
+        except FAILURES as error:
+            if is_missing_partition(error):
+                self._partitions.forget()
+            raise classify(error) from error
+        self._label_sets.remember(new_sets)
+
+
+async def _copy(connection: Connection, columns: pa.RecordBatch) -> None:
+    copying = connection.copy_to_table(
+        "metrics", columns=columns.schema.names, source=binary_copy(columns), format="binary"
+    )
+    tag = await until_lost(connection, copying)
+    stored = int(tag.rpartition(" ")[2])
+    if stored != columns.num_rows:
+        # PostgreSQL takes a stream that ends at a row's boundary for a whole one.
+        msg = f"COPY took {stored} of {columns.num_rows} rows"
+        raise StorageUnavailable(msg)

@@ -1,0 +1,72 @@
+"""Wraps work in a transaction on a pooled connection: commits it when it ends, rolls it back when it fails.
+
+It also sees to it that nobody waits for ever on a connection that has died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias, TypeVar
+
+import asyncpg
+
+from ingestor.errors import StorageUnavailable
+
+ResultT = TypeVar("ResultT")
+# asyncpg's classes are generic in their stubs alone.
+Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+AnyConnection: TypeAlias = "Connection | asyncpg.Connection[asyncpg.Record]"
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+_ACQUIRE_TIMEOUT_S = 30.0
+
+
+class TransactionManager:
+    """Transactions on one pool."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A connection inside BEGIN ... COMMIT; an exception in the block makes that ROLLBACK.
+
+        Raises what asyncpg raises (see `ingestor.storage.faults`).
+        """
+        async with self._pool.acquire(timeout=_ACQUIRE_TIMEOUT_S) as connection, connection.transaction():
+            yield connection
+
+    async def execute(self, query: str, *arguments: Any) -> Any:
+        """One statement in a transaction of its own; returns the first column of its first row."""
+        async with self._pool.acquire(timeout=_ACQUIRE_TIMEOUT_S) as connection:
+            return await connection.fetchval(query, *arguments)
+
+
+async def until_lost(connection: Connection, work: Awaitable[ResultT]) -> ResultT:
+    """Awaits `work` on this connection, but no longer than the connection lives.
+
+    asyncpg 0.32 leaves a COPY waiting for ever, its timeout included, when the server dies while more than
+    half a megabyte is unsent; only the termination listener hears of it. Raises StorageUnavailable then.
+    """
+    task: asyncio.Future[Any] = asyncio.ensure_future(work)
+    lost: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def connection_lost(_: object) -> None:
+        if not lost.done():
+            lost.set_result(None)
+
+    connection.add_termination_listener(connection_lost)
+    try:
+        await asyncio.wait([task, lost], return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            result: ResultT = task.result()
+            return result
+        msg = "the connection to the database was lost"
+        raise StorageUnavailable(msg)
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+        connection.remove_termination_listener(connection_lost)

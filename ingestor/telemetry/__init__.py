@@ -1,0 +1,6 @@
+"""What operators see: Prometheus metrics, logs and the answers of the probes."""
+
+from ingestor.telemetry.health import Health
+from ingestor.telemetry.registry import Telemetry
+
+__all__ = ["Health", "Telemetry"]

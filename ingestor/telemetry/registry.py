@@ -1,0 +1,95 @@
+"""Every Prometheus metric of the process, declared once, with a comment that says when it moves.
+
+The counters obey `received = committed + rejected + dropped + pending`, the pending ones being the gauge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.exposition import generate_latest
+from prometheus_client.gc_collector import GCCollector
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_FLUSH_ROWS = (1, 5, 10, 50, 100, 500, 1_000, 5_000, 10_000, 20_000, 50_000, 100_000, 500_000)
+_FLUSH_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Telemetry:
+    """One registry and what is counted in it; a process (or a test) makes its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        # A process-wide switch of the library; a second time series for every counter helps nobody.
+        disable_created_metrics()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+
+        # Moves when the queue takes a metric, and when validation rejects one. Those of a request that was
+        # refused for want of room don't count.
+        self.received = self._counter("ingestor_metrics_received", "Metrics taken or rejected by validation.")
+        # Moves when validation refuses a metric.
+        self.rejected = self._counter("ingestor_metrics_rejected", "Metrics rejected by validation.")
+        # Moves when the transaction that holds a metric has committed.
+        self.committed = self._counter("ingestor_metrics_committed", "Metrics committed to the database.")
+        # Moves when the database refuses a batch as data (SQLSTATE class 22 or 23): alert on any.
+        self.dropped = self._counter("ingestor_metrics_dropped", "Metrics given up, refused by the database.")
+        # Moves when a request finds no room in the queue, or the server stopping: nothing of it was taken.
+        self.refused = self._counter("ingestor_metrics_refused", "Metrics refused for want of room.")
+        # Moves when a batch was rolled back and will be tried again.
+        self.flush_failures = self._counter("ingestor_flush_failures", "Flushes that were rolled back.")
+        # Moves with each committed batch.
+        self.flush_rows = Histogram(
+            "ingestor_flush_rows", "Rows per committed batch.", buckets=_FLUSH_ROWS, registry=self.registry
+        )
+        # Moves with each committed batch: from taking a connection until the commit.
+        self.flush_seconds = Histogram(
+            "ingestor_flush_seconds",
+            "Seconds that storing a batch took.",
+            buckets=_FLUSH_SECONDS,
+            registry=self.registry,
+        )
+        # Read when scraped: metrics that are acknowledged and not yet committed.
+        self.pending = self._gauge("ingestor_metrics_pending", "Metrics queued or being stored.")
+        # Read when scraped: the memory that they take.
+        self.pending_bytes = self._gauge("ingestor_queue_bytes", "Bytes of memory that pending metrics take.")
+        # Read when scraped: seconds since the oldest metric that waits was taken; 0 when none waits.
+        self.oldest_age = self._gauge(
+            "ingestor_queue_oldest_age_seconds", "Age of the oldest waiting metric."
+        )
+        # Set once, when the queue is made.
+        self.capacity = self._gauge("ingestor_queue_capacity", "Metrics that the queue holds at most.")
+
+    def watch_queue(
+        self,
+        rows: Callable[[], float],
+        size_bytes: Callable[[], float],
+        age_s: Callable[[], float],
+        capacity: int,
+    ) -> None:
+        """Reads the queue's gauges from these functions whenever they are scraped."""
+        self.pending.set_function(rows)
+        self.pending_bytes.set_function(size_bytes)
+        self.oldest_age.set_function(age_s)
+        self.capacity.set(capacity)
+
+    def render(self) -> bytes:
+        """All metrics in Prometheus' text format, to be served as `CONTENT_TYPE`."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, text: str) -> Counter:
+        return Counter(name, text, registry=self.registry)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(name, text, registry=self.registry)

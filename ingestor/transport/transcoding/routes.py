@@ -1,0 +1,75 @@
+"""Which rpc an HTTP request is for, and the way from its body to the answer's.
+
+Paths are compared as they were sent, before any decoding.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from google.protobuf.descriptor_pool import DescriptorPool
+
+from ingestor.errors import NoSuchRoute, WrongMethod
+from ingestor.transport.rpc import Rpc
+from ingestor.transport.transcoding.json_body import parse_json, print_json
+
+# google/api/http.proto, "Path template syntax": literal segments and at most one verb.
+_LITERAL_PATH = re.compile(r"(/[\w.~-]+)+(:[\w.~-]+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One HTTP method and path of one rpc."""
+
+    method: str
+    path: str
+    rpc: Rpc
+    pool: DescriptorPool
+
+    async def call(self, body: bytes) -> str:
+        """Answers a JSON body with a JSON body. Raises Refusal, and what the rpc's method raises."""
+        request = parse_json(body, self.rpc.request, self.pool)
+        answer = await self.rpc.call(request)
+        return print_json(self.rpc.response.FromString(answer), self.pool)
+
+
+class Router:
+    """The routes of some rpcs. Raises ValueError for a rule that can't be mapped."""
+
+    def __init__(self, rpcs: Iterable[Rpc], pool: DescriptorPool) -> None:
+        self._routes: dict[str, dict[str, Route]] = {}
+        for rpc in rpcs:
+            if rpc.http is not None:
+                route = _route(rpc, pool)
+                self._routes.setdefault(route.path, {})[route.method] = route
+
+    def match(self, method: str, raw_path: str) -> Route:
+        """The route for this method and (undecoded) path. Raises NoSuchRoute or WrongMethod."""
+        methods = self._routes.get(raw_path)
+        if methods is None:
+            msg = f"nothing is served at {raw_path}"
+            raise NoSuchRoute(msg)
+        if method not in methods:
+            msg = f"{raw_path} is not served for {method}"
+            raise WrongMethod(msg, sorted(methods))
+        return methods[method]
+
+
+def _route(rpc: Rpc, pool: DescriptorPool) -> Route:
+    rule = rpc.http
+    assert rule is not None
+    pattern = rule.WhichOneof("pattern")
+    path = getattr(rule, pattern) if pattern in ("put", "post", "patch") else ""
+    if (
+        not _LITERAL_PATH.fullmatch(path)
+        or rule.body != "*"
+        or rule.response_body
+        or rule.additional_bindings
+    ):
+        msg = (
+            f'{rpc.path}: this google.api.http rule can\'t be served: only a literal path with body: "*" can'
+        )
+        raise ValueError(msg)
+    return Route(pattern.upper(), path, rpc, pool)
