@@ -1,0 +1,195 @@
+"""The batch worker between a real queue and a repository that fails on command."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from loguru import logger
+
+from ingestor.batching import Backoff, BatchWorker, FlushPolicy
+from ingestor.errors import RowsRefused, StorageUnavailable
+from ingestor.journal import Entry, MemoryJournal
+from ingestor.model import MetricBatch
+from ingestor.telemetry import Telemetry
+from tests.journal.contract import MANY, batch, limits
+
+QUICK = Backoff(first_s=0.001, most_s=0.002)
+
+
+class ScriptedRepository:
+    """Keeps what it is given, after raising what the script says."""
+
+    def __init__(self, *script: Exception) -> None:
+        self.script = list(script)
+        self.stored: list[list[float]] = []
+        self.attempts: list[list[float]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.changed = asyncio.Event()
+
+    async def bulk_insert_metrics(self, batch: MetricBatch) -> None:
+        await self.gate.wait()
+        values = batch.columns.column("value").to_pylist()
+        self.attempts.append(values)
+        self.changed.set()
+        if self.script:
+            raise self.script.pop(0)
+        self.stored.append(values)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self.changed.clear()
+            await asyncio.wait_for(self.changed.wait(), 10)
+
+
+def make(
+    repository: ScriptedRepository, *, size: int = MANY, interval_s: float = 1000, rows: int = MANY
+) -> tuple[MemoryJournal, BatchWorker[Entry], Telemetry]:
+    telemetry = Telemetry()
+    journal = MemoryJournal(limits(rows=rows, wait_s=30), on_taken=telemetry.received.inc)
+    worker = BatchWorker(journal, repository, FlushPolicy(size, interval_s), telemetry, backoff=QUICK)
+    worker.start_batch_processing()
+    return journal, worker, telemetry
+
+
+def value(telemetry: Telemetry, name: str) -> float:
+    found = telemetry.registry.get_sample_value(name)
+    assert found is not None
+    return found
+
+
+async def stop(journal: MemoryJournal, worker: BatchWorker[Entry]) -> None:
+    journal.close()
+    assert await worker.drain(10)
+
+
+async def test_a_full_batch_does_not_wait_for_the_ticker() -> None:
+    """BATCH_SIZE rows are stored as soon as they wait, in the order in which they came."""
+    repository = ScriptedRepository()
+    journal, worker, _ = make(repository, size=3)
+    for number in range(3):
+        await journal.offer(batch(1, float(number)))
+    await repository.until(lambda: repository.stored == [[0.0, 1.0, 2.0]])
+    await stop(journal, worker)
+
+
+async def test_the_ticker_stores_what_there_is() -> None:
+    """An incomplete batch is stored when its oldest row is as old as FLUSH_INTERVAL."""
+    repository = ScriptedRepository()
+    journal, worker, _ = make(repository, interval_s=0.01)
+    await journal.offer(batch(1, 7.0))
+    await repository.until(lambda: repository.stored == [[7.0]])
+    await stop(journal, worker)
+
+
+async def test_pressure_stores_at_once() -> None:
+    """A queue smaller than a batch would never fill one: who waits for room sets off a flush."""
+    repository = ScriptedRepository()
+    journal, worker, _ = make(repository, rows=2)
+    for number in range(4):
+        await asyncio.wait_for(journal.offer(batch(1, float(number))), 10)
+    await stop(journal, worker)
+    assert sum(repository.stored, []) == [0.0, 1.0, 2.0, 3.0]  # noqa: RUF017 - two short lists
+
+
+async def test_a_failed_batch_is_kept_and_tried_again() -> None:
+    """The same rows, until they are stored; what comes meanwhile waits behind them."""
+    outage = [StorageUnavailable("gone", "08006") for _ in range(3)]
+    repository = ScriptedRepository(*outage)
+    journal, worker, telemetry = make(repository, size=1)
+    await journal.offer(batch(1, 1.0))
+    await repository.until(lambda: len(repository.attempts) >= 1)
+    await journal.offer(batch(1, 2.0))
+    await repository.until(lambda: len(repository.stored) == 2)
+    assert repository.attempts == [[1.0]] * 4 + [[2.0]]
+    await stop(journal, worker)
+    assert value(telemetry, "ingestor_flush_failures_total") == 3
+    assert value(telemetry, "ingestor_metrics_committed_total") == 2
+
+
+async def test_readiness_learns_of_an_outage_and_of_its_end() -> None:
+    """`failure` says why while a batch can't be stored, and nothing afterwards."""
+    repository = ScriptedRepository(*[StorageUnavailable("gone") for _ in range(5)])
+    journal, worker, _ = make(repository, size=1)
+    await journal.offer(batch())
+    await repository.until(lambda: len(repository.attempts) >= 2)
+    assert worker.failure == "gone"
+    await repository.until(lambda: bool(repository.stored))
+    await stop(journal, worker)
+    assert worker.failure is None
+
+
+async def test_rows_that_the_database_refuses_are_dropped_loudly() -> None:
+    """An ERROR in the log and a counter; later rows go on."""
+    messages: list[str] = []
+    sink = logger.add(lambda message: messages.append(message.record["level"].name), level="ERROR")
+    repository = ScriptedRepository(RowsRefused("bad byte", "22021"))
+    journal, worker, telemetry = make(repository, size=2)
+    await journal.offer(batch(2))
+    await repository.until(lambda: len(repository.attempts) == 1)
+    await journal.offer(batch(2, 5.0))
+    await repository.until(lambda: repository.stored == [[5.0, 5.0]])
+    await stop(journal, worker)
+    logger.remove(sink)
+    assert messages == ["ERROR"]
+    assert value(telemetry, "ingestor_metrics_dropped_total") == 2
+    assert value(telemetry, "ingestor_metrics_received_total") == 4
+
+
+async def test_our_own_mistakes_cost_no_rows() -> None:
+    """An exception that nobody foresaw is retried like an outage."""
+    repository = ScriptedRepository(ZeroDivisionError("oops"))
+    journal, worker, _ = make(repository, size=1)
+    await journal.offer(batch(1, 3.0))
+    await repository.until(lambda: repository.stored == [[3.0]])
+    await stop(journal, worker)
+
+
+async def test_draining_stores_everything_without_waiting_for_the_ticker() -> None:
+    """A closed queue is emptied at once, in batches of BATCH_SIZE."""
+    repository = ScriptedRepository()
+    journal, worker, _ = make(repository, size=4)
+    repository.gate.clear()
+    for number in range(10):
+        await journal.offer(batch(1, float(number)))
+    journal.close()
+    repository.gate.set()
+    assert await worker.drain(10)
+    assert repository.stored == [[0.0, 1.0, 2.0, 3.0], [4.0, 5.0, 6.0, 7.0], [8.0, 9.0]]
+    assert journal.held_rows == 0
+
+
+async def test_draining_ends_in_time_and_tells_the_truth() -> None:
+    """When the database takes nothing, drain gives up after its timeout and what is left can be counted."""
+    repository = ScriptedRepository(*[StorageUnavailable("gone") for _ in range(100_000)])
+    journal, worker, _ = make(repository, size=2)
+    await journal.offer(batch(2))
+    await journal.offer(batch())
+    journal.close()
+    assert not await worker.drain(0.02)
+    assert journal.held_rows == 3
+
+
+async def test_an_entry_is_never_split() -> None:
+    """A request larger than BATCH_SIZE is one transaction all the same."""
+    repository = ScriptedRepository()
+    journal, worker, _ = make(repository, size=2)
+    await journal.offer(batch(5))
+    await repository.until(lambda: [len(values) for values in repository.stored] == [5])
+    await stop(journal, worker)
+
+
+@pytest.mark.parametrize("failures", [0, 2])
+async def test_the_books_balance(failures: int) -> None:
+    """received = committed + rejected + dropped + pending, whatever happened."""
+    repository = ScriptedRepository(*[StorageUnavailable("gone")] * failures, RowsRefused("bad", "23514"))
+    journal, worker, telemetry = make(repository, size=3)
+    for _ in range(7):
+        await journal.offer(batch())
+    await stop(journal, worker)
+    received, committed, dropped = (
+        value(telemetry, f"ingestor_metrics_{name}_total") for name in ("received", "committed", "dropped")
+    )
+    assert (received, committed, dropped, journal.held_rows) == (7, 4, 3, 0)

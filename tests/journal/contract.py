@@ -1,0 +1,200 @@
+"""What every journal promises, as one suite that each implementation runs."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+
+import pytest
+
+from ingestor.errors import Invalid, Overloaded, Unavailable
+from ingestor.journal import MemoryJournal, QueueLimits
+from ingestor.model import MetricBatch, Row
+
+MANY = 10**9
+
+
+def batch(rows: int = 1, value: float = 0.0) -> MetricBatch:
+    if rows == 1:
+        return MetricBatch.of_row(Row(0, "s", "m", value), {})
+    return MetricBatch.of_rows([Row(0, "s", "m", value)] * rows, {})
+
+
+def limits(rows: int = MANY, size: int = MANY, waiting: int = MANY, wait_s: float = 0.0) -> QueueLimits:
+    return QueueLimits(rows, size, waiting, wait_s)
+
+
+async def turns(count: int = 5) -> None:
+    """Lets other tasks run until they wait."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+class JournalContract(ABC):
+    """Subclasses say how a journal is made."""
+
+    @abstractmethod
+    def make(self, limits: QueueLimits) -> MemoryJournal:
+        """An open, empty journal."""
+
+    async def test_entries_leave_whole_and_in_order(self) -> None:
+        """First in, first out; a read ends with the entry that reaches the wanted number of rows."""
+        journal = self.make(limits())
+        for rows in (2, 3, 4):
+            await journal.offer(batch(rows))
+        assert [entry.batch.rows for entry in journal.read(4)] == [2, 3]
+        assert [entry.batch.rows for entry in journal.read(4)] == [4]
+        assert journal.read(4) == []
+
+    async def test_positions_increase_by_one(self) -> None:
+        """Each entry's place in the order is one more than the last one's."""
+        journal = self.make(limits())
+        for _ in range(3):
+            await journal.offer(batch())
+        assert [entry.position for entry in journal.read(MANY)] == [0, 1, 2]
+
+    async def test_room_is_freed_by_settling_and_not_by_reading(self) -> None:
+        """The bound counts what waits and what is in flight."""
+        journal = self.make(limits(rows=2))
+        await journal.offer(batch(2))
+        entries = journal.read(MANY)
+        assert (journal.waiting_rows, journal.held_rows) == (0, 2)
+        with pytest.raises(Overloaded):
+            await journal.offer(batch())
+        journal.settle(entries)
+        await journal.offer(batch())
+        assert journal.held_rows == 1
+
+    async def test_a_refusal_took_nothing(self) -> None:
+        """A batch for which there is no room whole is not taken in part."""
+        journal = self.make(limits(rows=3))
+        await journal.offer(batch(2))
+        with pytest.raises(Overloaded, match="nothing was taken") as caught:
+            await journal.offer(batch(2))
+        assert caught.value.retry_after_s > 0
+        assert (journal.waiting_rows, journal.held_rows) == (2, 2)
+
+    async def test_bytes_are_bounded_too(self) -> None:
+        """Few rows with much in them fill the queue as well."""
+        size = batch().size_bytes
+        journal = self.make(limits(size=2 * size))
+        await journal.offer(batch())
+        await journal.offer(batch())
+        with pytest.raises(Overloaded):
+            await journal.offer(batch())
+        assert journal.held_bytes == 2 * size
+
+    async def test_what_could_never_fit_is_invalid(self) -> None:
+        """Larger than the whole queue: waiting or trying again would not help."""
+        with pytest.raises(Invalid, match="smaller batches"):
+            await self.make(limits(rows=3)).offer(batch(4))
+        with pytest.raises(Invalid, match="smaller batches"):
+            await self.make(limits(size=batch().size_bytes - 1)).offer(batch())
+
+    async def test_an_offer_waits_for_room(self) -> None:
+        """With an admission wait, room that comes in time is used, first come first served."""
+        journal = self.make(limits(rows=2, wait_s=30))
+        await journal.offer(batch(2))
+        offers = [asyncio.create_task(journal.offer(batch(1, value))) for value in (1.0, 2.0, 3.0)]
+        await turns()
+        assert journal.pressed
+        journal.settle(journal.read(MANY))
+        await asyncio.gather(*offers[:2])
+        assert not offers[2].done()
+        entries = journal.read(MANY)
+        assert [entry.batch.columns.column("value")[0].as_py() for entry in entries] == [1.0, 2.0]
+        journal.settle(entries)
+        await offers[2]
+
+    async def test_waiting_for_room_ends(self) -> None:
+        """Without room the wait ends in a refusal, and nothing was taken."""
+        journal = self.make(limits(rows=1, wait_s=0.02))
+        await journal.offer(batch())
+        with pytest.raises(Overloaded):
+            await journal.offer(batch())
+        assert not journal.pressed
+        assert journal.held_rows == 1
+
+    async def test_nobody_overtakes_who_waits(self) -> None:
+        """A large request is not starved by small ones that would still fit."""
+        journal = self.make(limits(rows=4, wait_s=30))
+        await journal.offer(batch(3))
+        large = asyncio.create_task(journal.offer(batch(2)))
+        await turns()
+        small = asyncio.create_task(journal.offer(batch(1)))
+        await turns()
+        assert not small.done()
+        journal.settle(journal.read(MANY))
+        await asyncio.gather(large, small)
+        assert [entry.batch.rows for entry in journal.read(MANY)] == [2, 1]
+
+    async def test_who_leaves_the_line_lets_others_in(self) -> None:
+        """A cancelled offer takes nothing and no longer blocks those behind it."""
+        journal = self.make(limits(rows=4, wait_s=30))
+        await journal.offer(batch(3))
+        large = asyncio.create_task(journal.offer(batch(2)))
+        await turns()
+        small = asyncio.create_task(journal.offer(batch(1)))
+        await turns()
+        large.cancel()
+        await small
+        assert large.cancelled()
+        assert journal.held_rows == 4
+
+    async def test_those_who_wait_are_bounded_in_bytes(self) -> None:
+        """A crowd that waits for room must not be what fills the memory."""
+        journal = self.make(limits(rows=1, waiting=batch().size_bytes, wait_s=30))
+        await journal.offer(batch())
+        waiting = asyncio.create_task(journal.offer(batch()))
+        await turns()
+        with pytest.raises(Overloaded):
+            await journal.offer(batch())
+        journal.settle(journal.read(MANY))
+        await waiting
+
+    async def test_closing_refuses_offers_and_keeps_entries(self) -> None:
+        """After close nothing comes in, not even who waits; what is in can still be read and settled."""
+        journal = self.make(limits(rows=1, wait_s=30))
+        await journal.offer(batch())
+        waiting = asyncio.create_task(journal.offer(batch()))
+        await turns()
+        journal.close()
+        with pytest.raises(Unavailable):
+            await waiting
+        with pytest.raises(Unavailable):
+            await journal.offer(batch())
+        entries = journal.read(MANY)
+        assert len(entries) == 1
+        journal.settle(entries)
+        assert journal.held_rows == 0
+
+    async def test_wait_returns_when_enough_rows_wait(self) -> None:
+        """The reader sleeps until the number of rows that it asked for, not for each that comes."""
+        journal = self.make(limits())
+        reader = asyncio.create_task(journal.wait(3, None))
+        for expected in (False, False, True):
+            await turns()
+            assert reader.done() is False
+            await journal.offer(batch())
+            await turns()
+            assert reader.done() is expected
+
+    async def test_wait_returns_after_its_timeout(self) -> None:
+        """Or when time is up, whatever waits."""
+        journal = self.make(limits())
+        await asyncio.wait_for(journal.wait(1, 0.01), 5)
+
+    async def test_wait_returns_when_somebody_waits_for_room_and_when_closed(self) -> None:
+        """Pressure and the end are reasons to look."""
+        journal = self.make(limits(rows=1, wait_s=30))
+        await journal.offer(batch())
+        reader = asyncio.create_task(journal.wait(5, None))
+        await turns()
+        offer = asyncio.create_task(journal.offer(batch()))
+        await asyncio.wait_for(reader, 5)
+        journal.settle(journal.read(MANY))
+        await offer
+        reader = asyncio.create_task(journal.wait(5, None))
+        await turns()
+        journal.close()
+        await asyncio.wait_for(reader, 5)

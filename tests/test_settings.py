@@ -1,0 +1,117 @@
+"""Settings: forms, bounds and what they refuse."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from ingestor.errors import BadSetting
+from ingestor.settings import Settings, load, parse_duration, unknown_variables
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"INGESTOR_{name.upper()}", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("250ms", 0.25),
+        ("1s", 1),
+        ("1.5s", 1.5),
+        ("5m", 300),
+        ("2h", 7200),
+        ("365d", 31_536_000),
+        ("1h30m", 5400),
+        ("0", 0),
+    ],
+)
+def test_durations(text: str, seconds: float) -> None:
+    """A duration is a number with a unit, or a sum of such."""
+    assert parse_duration(text) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("text", ["", "1", "s", "1 s", "-1s", "1w", "1s!", "1e3s", "9" * 30 + "d"])
+def test_what_is_no_duration(text: str) -> None:
+    """A bare number is refused: nobody should have to guess its unit."""
+    with pytest.raises(ValueError, match="duration|too long"):
+        parse_duration(text)
+
+
+def test_flags_win_over_the_environment_and_it_over_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The nearer source wins, setting by setting."""
+    (tmp_path / ".env").write_text(
+        "INGESTOR_BATCH_SIZE=1\nINGESTOR_QUEUE_CAPACITY=10\nINGESTOR_GRPC_PORT=1000\n"
+    )
+    monkeypatch.setenv("INGESTOR_BATCH_SIZE", "2")
+    monkeypatch.setenv("INGESTOR_QUEUE_CAPACITY", "20")
+    settings = load({"batch_size": "3"})
+    assert (settings.batch_size, settings.queue_capacity, settings.grpc_port) == (3, 20, 1000)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hint"),
+    [
+        ("batch_size", "0", "greater than or equal to 1"),
+        ("batch_size", "many", "valid integer"),
+        ("flush_interval", "1", "250ms"),
+        ("flush_interval", "0", "between 1ms and 1h"),
+        ("grpc_port", "65536", "65535"),
+        ("message_bytes_max", "10", "64KiB"),
+        ("queue_bytes", "lots", "byte"),
+        ("journal", "tape", "memory"),
+        ("log_level", "LOUD", "DEBUG"),
+        ("time_past_max", "40000d", "36500d"),
+        ("database_url", "mysql://u:secret@h/d", "postgresql://"),
+    ],
+)
+def test_a_bad_setting_is_named_with_what_to_write(name: str, value: str, hint: str) -> None:
+    """One line: the variable, the flag, what is expected, what was given (but never a database address)."""
+    with pytest.raises(BadSetting) as caught:
+        load({name: value})
+    message = str(caught.value)
+    assert message.startswith(f"INGESTOR_{name.upper()} (or --{name.replace('_', '-')}): ")
+    assert hint in message
+    assert "\n" not in message
+    assert "secret" not in message
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.com"])
+def test_beyond_loopback_is_refused_unless_insecure_says_so(host: str) -> None:
+    """Without it anybody on the network could write; with it, the database must be said."""
+    with pytest.raises(BadSetting, match="INSECURE"):
+        load({"host": host})
+    with pytest.raises(BadSetting, match="DATABASE_URL"):
+        load({"host": host, "insecure": True})
+    assert load({"host": host, "insecure": True, "database_url": "embedded"}).embedded
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_loopback_needs_nothing(host: str) -> None:
+    """The defaults serve this machine on the embedded database."""
+    settings = load({"host": host})
+    assert settings.listens_on_loopback
+    assert settings.embedded
+
+
+def test_a_password_is_not_shown() -> None:
+    """Settings may be logged."""
+    assert "hunter2" not in repr(load({"database_url": "postgresql://u:hunter2@h/d"}))
+
+
+def test_misspelt_variables_are_found() -> None:
+    """Ours by their prefix, but none of the settings; those of the tests are left alone."""
+    environment = {
+        "INGESTOR_BATCHSIZE": "1",
+        "INGESTOR_HOST": "x",
+        "INGESTOR_TEST_TIMESCALE_URL": "x",
+        "PATH": "",
+    }
+    assert unknown_variables(environment) == ["INGESTOR_BATCHSIZE"]
