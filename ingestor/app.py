@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from loguru import logger
@@ -30,6 +31,7 @@ from ingestor.transport.transcoding import Router
 _GENERATED = "ingestor_api"
 # Of the bytes that the queue may hold, those that requests waiting for room may hold beside it.
 _WAITING_SHARE = 4
+_EMBEDDED_RETRY_S = 1.0
 # A probe is answered from the last look at the database for so long, however often it is asked.
 _DATABASE_LOOK_S = 1.0
 
@@ -44,128 +46,144 @@ class Addresses:
 
 
 class App:
-    """One gateway. `start`, then `stop`; in between it serves."""
+    """One gateway. `start`, then `stop`; in between it serves.
+
+    What is started pushes its own end onto a stack, so that stopping is the reverse of starting, from
+    wherever starting got to.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.telemetry = Telemetry()
-        self._embedded: EmbeddedPostgres | None = None
-        self._keeper: asyncio.Task[None] | None = None
-        self._database: Database | None = None
-        self._journal: MemoryJournal | None = None
-        self._worker: BatchWorker[Entry] | None = None
-        self._grpc: GrpcServer | None = None
-        self._http: HttpServer | None = None
         self.database_url = settings.database_url.get_secret_value()
         self.stopping = False
+        self._ends = AsyncExitStack()
+        self._left_s: Callable[[], float] = lambda: 0.0
+        self._lost = 0
+        self._database: Database | None = None
+
+    @property
+    def database(self) -> Database:
+        """The database. Only after `start`."""
+        assert self._database is not None
+        return self._database
 
     @property
     def facts(self) -> DatabaseFacts:
         """What the database is. Only after `start`."""
-        assert self._database is not None
-        return self._database.facts
+        return self.database.facts
 
     async def start(self) -> Addresses:
         """Starts everything, sink first, so that whatever can take data has somewhere to put it. Raises
         StartupError; what was started by then is stopped."""
         try:
-            return await self._start()
+            if self.settings.embedded:
+                await self._start_embedded()
+            database = await self._open_database()
+            journal = self._open_journal()
+            worker = self._start_worker(journal, database)
+            return await self._start_fronts(journal, self._health(database, journal, worker))
         except BaseException:
             await self.stop(timeout_s=5.0)
             raise
-
-    async def _start(self) -> Addresses:
-        settings = self.settings
-        # 1. The database.
-        if settings.embedded:
-            await self._start_embedded()
-        database = self._database = await open_database(self.database_url)
-        for migration in database.applied:
-            logger.info("applied migration {:04} {}", migration.version, migration.name)
-        # 2. The queue, and the worker that empties it into the repository.
-        journal = self._journal = MemoryJournal(_queue_limits(settings), on_taken=self.telemetry.received.inc)
-        self.telemetry.watch_queue(
-            rows=lambda: journal.held_rows,
-            size_bytes=lambda: journal.held_bytes,
-            age_s=journal.age_s,
-            capacity=settings.queue_capacity,
-        )
-        policy = FlushPolicy(settings.batch_size, settings.flush_interval.total_seconds())
-        worker = self._worker = BatchWorker(journal, database.repository(), policy, self.telemetry)
-        worker.start_batch_processing()
-        # 3. The service, and the two protocols that call it.
-        limits = Limits(time_past_max=settings.time_past_max, time_future_max=settings.time_future_max)
-        service = IngestorService(journal, Rules(limits), self.telemetry)
-        descriptors = Descriptors.of_package(_GENERATED)
-        rpcs = descriptors.bind(service)
-        health = self._health(database, journal, worker)
-        self._grpc = GrpcServer(rpcs, message_bytes_max=settings.message_bytes_max)
-        self._http = HttpServer(
-            Router(rpcs, descriptors.pool),
-            _pages(health, self.telemetry),
-            body_bytes_max=settings.message_bytes_max,
-        )
-        grpc_port = await self._grpc.start(settings.host, settings.grpc_port)
-        http_port = await self._http.start(settings.host, settings.http_port)
-        return Addresses(settings.host, grpc_port, http_port)
 
     async def stop(self, timeout_s: float | None = None) -> int:
         """Stops everything in the reverse order, within `timeout_s` seconds (DRAIN_TIMEOUT unless said).
         Returns how many acknowledged metrics could not be stored: 0 unless the database failed us."""
         self.stopping = True
-        left = _countdown(self.settings.drain_timeout.total_seconds() if timeout_s is None else timeout_s)
-        # 1. No new calls; those under way are answered while the worker still makes room for them.
-        fronts = [front for front in (self._grpc, self._http) if front is not None]
-        answered = await asyncio.gather(*(front.drain(left()) for front in fronts))
-        if not all(answered):
-            logger.warning("some calls under way were not answered within DRAIN_TIMEOUT")
-        await asyncio.gather(*(front.close() for front in fronts))
-        # 2. What is queued goes to the database.
-        lost = await self._drain_queue(left)
-        # 3. The database.
-        if self._database is not None:
-            await self._database.close(max(1.0, left()))
-        if self._keeper is not None:
-            self._keeper.cancel()
-        if self._embedded is not None:
-            await self._embedded.stop()
-        return lost
-
-    async def _drain_queue(self, left: Callable[[], float]) -> int:
-        if self._journal is None or self._worker is None:
-            return 0
-        self._journal.close()
-        if waiting := self._journal.held_rows:
-            logger.info("storing {} queued metrics before the end", waiting)
-        if await self._worker.drain(left()):
-            return 0
-        lost = self._journal.held_rows
-        logger.bind(lost=lost).error(
-            "{} acknowledged metrics were not stored within DRAIN_TIMEOUT and are lost (JOURNAL=memory): {}",
-            lost,
-            self._worker.failure or "the database was too slow",
+        self._left_s = _countdown(
+            self.settings.drain_timeout.total_seconds() if timeout_s is None else timeout_s
         )
-        return lost
+        await self._ends.aclose()
+        return self._lost
 
     async def _start_embedded(self) -> None:
-        self._embedded = EmbeddedPostgres(self.settings.data_dir)
+        embedded = EmbeddedPostgres(self.settings.data_dir)
         try:
-            self.database_url = await self._embedded.start()
+            self.database_url = await embedded.start()
         except EmbeddedPostgresError as error:
             raise DataDirProblem(str(error)) from error
-        self._keeper = asyncio.create_task(self._keep_embedded(self._embedded), name="embedded-keeper")
+        self._ends.push_async_callback(embedded.stop)
+        keeper = asyncio.create_task(self._keep_embedded(embedded), name="embedded-keeper")
+        self._ends.callback(keeper.cancel)
 
     async def _keep_embedded(self, embedded: EmbeddedPostgres) -> None:
         """Starts the embedded database again whenever it dies under us; batches are kept meanwhile."""
-        while not self.stopping:
-            ended = await embedded.exited
-            logger.error("{}; it is started again", ended)
+        while True:
+            logger.error("{}; it is started again", await embedded.exited)
             try:
-                await embedded.stop()
-                await embedded.start()
+                self.database_url = await embedded.start()
             except EmbeddedPostgresError as error:
                 logger.error("the embedded PostgreSQL can't be started: {}", error)
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(_EMBEDDED_RETRY_S)
+            else:
+                if self._database is not None:
+                    self._database.move(self.database_url)
+
+    async def _open_database(self) -> Database:
+        database = self._database = await open_database(self.database_url)
+        self._ends.push_async_callback(self._close_database, database)
+        for migration in database.applied:
+            logger.info("applied migration {:04} {}", migration.version, migration.name)
+        return database
+
+    async def _close_database(self, database: Database) -> None:
+        await database.close(max(1.0, self._left_s()))
+
+    def _open_journal(self) -> MemoryJournal:
+        journal = MemoryJournal(_queue_limits(self.settings), on_taken=self.telemetry.received.inc)
+        self.telemetry.watch_queue(
+            rows=lambda: journal.held_rows,
+            size_bytes=lambda: journal.held_bytes,
+            age_s=journal.age_s,
+            waiting_requests=lambda: journal.waiting_offers,
+            capacity=self.settings.queue_capacity,
+        )
+        return journal
+
+    def _start_worker(self, journal: MemoryJournal, database: Database) -> BatchWorker[Entry]:
+        policy = FlushPolicy(self.settings.batch_size, self.settings.flush_interval.total_seconds())
+        worker = BatchWorker(journal, database.repository(), policy, self.telemetry)
+        worker.start_batch_processing()
+        self._ends.push_async_callback(self._drain, journal, worker)
+        return worker
+
+    async def _drain(self, journal: MemoryJournal, worker: BatchWorker[Entry]) -> None:
+        journal.close()
+        if waiting := journal.held_rows:
+            logger.info("storing {} queued metrics before the end", waiting)
+        if await worker.drain(self._left_s()):
+            return
+        self._lost = journal.held_rows
+        logger.error(
+            "{} acknowledged metrics were not stored within DRAIN_TIMEOUT and are lost (JOURNAL=memory): {}",
+            self._lost,
+            worker.failure or "the database was too slow",
+        )
+
+    async def _start_fronts(self, journal: MemoryJournal, health: Health) -> Addresses:
+        settings = self.settings
+        limits = Limits(time_past_max=settings.time_past_max, time_future_max=settings.time_future_max)
+        service = IngestorService(journal, Rules(limits), self.telemetry)
+        descriptors = Descriptors.of_package(_GENERATED)
+        rpcs = descriptors.bind(service)
+        grpc = GrpcServer(rpcs, message_bytes_max=settings.message_bytes_max)
+        http = HttpServer(
+            Router(rpcs, descriptors.pool),
+            _pages(health, self.telemetry),
+            body_bytes_max=settings.message_bytes_max,
+        )
+        self._ends.push_async_callback(self._close_fronts, grpc, http)
+        grpc_port = await grpc.start(settings.host, settings.grpc_port)
+        http_port = await http.start(settings.host, settings.http_port)
+        return Addresses(settings.host, grpc_port, http_port)
+
+    async def _close_fronts(self, grpc: GrpcServer, http: HttpServer) -> None:
+        """No new calls; those under way are answered, while the worker still makes room for them."""
+        answered = await asyncio.gather(grpc.drain(self._left_s()), http.drain(self._left_s()))
+        if not all(answered):
+            logger.warning("some calls under way were not answered within DRAIN_TIMEOUT")
+        await asyncio.gather(grpc.close(), http.close())
 
     def _health(self, database: Database, journal: MemoryJournal, worker: BatchWorker[Entry]) -> Health:
         looked_at_s, seen = float("-inf"), None

@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--metrics",
         type=_positive,
-        default=20_000,
+        default=100_000,
         metavar="N",
         help="how many to send (default: %(default)s)",
     )

@@ -37,7 +37,7 @@ async def serve(settings: Settings) -> int:
         return 0
     addresses = starting.result()
     logger.info("storing in {} (metrics is {})", app.facts, _kind(app.facts.table))
-    logger.info(
+    logger.bind(grpc_port=addresses.grpc_port, http_port=addresses.http_port).info(
         "ingestor {} serves gRPC on {}:{} and HTTP on http://{}:{}",
         __version__,
         addresses.host,
@@ -126,11 +126,7 @@ def _try_port(host: str, port: int, protocol: str) -> str:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             trial.bind(address)
     except OSError as error:
-        msg = (
-            f"{protocol} can't listen on {host}:{port}: {error.strerror or error}"
-            f" (see HOST and {protocol.upper()}_PORT)"
-        )
-        raise AddressProblem(msg) from error
+        raise AddressProblem.listening(protocol, host, port, error) from error
     return f"{host}:{port or 'a free port'} can be listened on"
 
 

@@ -6,9 +6,10 @@ them to gRPC and HTTP, and `ingestor.cli` prints a `StartupError` and exits with
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,15 @@ class AddressProblem(StartupError):
     """A port is taken or an address can't be listened on."""
 
     exit_code = 4
+
+    @classmethod
+    def listening(cls, protocol: str, host: str, port: int, error: OSError) -> Self:
+        """`protocol` is gRPC or HTTP, `error` what bind or getaddrinfo raised."""
+        # asyncio's own text repeats the address; getaddrinfo's numbers are negative and not errno's.
+        number = error.errno or 0
+        reason = os.strerror(number).lower() if number > 0 else error.strerror or str(error)
+        setting = f"{protocol.upper()}_PORT"
+        return cls(f"{protocol} can't listen on {host}:{port}: {reason} (see HOST and {setting})")
 
 
 class DataDirProblem(StartupError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -19,6 +19,15 @@ from ingestor.storage.embedded import EmbeddedPostgres
 TIMESCALE = "INGESTOR_TEST_TIMESCALE_URL"
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A temporary directory that other users can pass through: run as root, PostgreSQL is one. (pytest's own
+    tmp_path lies under a private directory.)"""
+    with tempfile.TemporaryDirectory(prefix="ingestor-test-") as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

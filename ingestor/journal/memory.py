@@ -87,6 +87,11 @@ class MemoryJournal:
         return self._held_bytes
 
     @property
+    def waiting_offers(self) -> int:
+        """Offers that wait for room."""
+        return len(self._waiters)
+
+    @property
     def pressed(self) -> bool:
         """Whether somebody waits for room."""
         return bool(self._waiters)

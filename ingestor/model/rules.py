@@ -39,11 +39,16 @@ class Limits(BaseModel):
 class MetricFields(Protocol):
     """What LogMetricRequest and Metric have in common."""
 
-    service_name: str
-    metric_name: str
-    value: float | None
-    time: datetime | None
-    labels: dict[str, str]
+    @property
+    def service_name(self) -> str: ...
+    @property
+    def metric_name(self) -> str: ...
+    @property
+    def value(self) -> float | None: ...
+    @property
+    def time(self) -> datetime | None: ...
+    @property
+    def labels(self) -> dict[str, str]: ...
 
 
 class Rules:

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -27,6 +27,11 @@ TableKind = Literal["hypertable", "partitioned", "ordinary", "absent"]
 
 _CONNECT_TIMEOUT_S = 10.0
 _POOL_SIZE_MAX = 4
+_CONNECT: dict[str, Any] = {
+    "timeout": _CONNECT_TIMEOUT_S,
+    # What is acknowledged as committed must be on the server's disk, whatever its default says.
+    "server_settings": {"synchronous_commit": "on", "application_name": "ingestor"},
+}
 # Those with which we can't go on: no point in naming SQLSTATEs beyond what an operator can act on.
 _REMEDIES = {
     "28P01": "check the password in DATABASE_URL",
@@ -83,6 +88,10 @@ class Database:
         partitions = WeeklyPartitions(self.transactions) if partitioned else NoPartitions()
         return MetricRepository(self.transactions, partitions)
 
+    def move(self, url: str) -> None:
+        """The same database is at another address from now on: new connections go there."""
+        self._pool.set_connect_args(url, **_CONNECT)
+
     async def problem(self) -> str | None:
         """Why the database can't be used at this moment; None when it answers."""
         try:
@@ -102,14 +111,8 @@ class Database:
 async def open_database(url: str) -> Database:
     """Connects, migrates and looks. Raises DatabaseProblem with one line that says what to do."""
     with _explained(url):
-        pool = await asyncpg.create_pool(
-            url,
-            min_size=1,
-            max_size=_POOL_SIZE_MAX,
-            timeout=_CONNECT_TIMEOUT_S,
-            # What is acknowledged as committed must be on the server's disk, whatever its default says.
-            server_settings={"synchronous_commit": "on", "application_name": "ingestor"},
-        )
+        # None is kept open for its own sake: a worker that retries is all the reconnecting that we need.
+        pool = await asyncpg.create_pool(url, min_size=0, max_size=_POOL_SIZE_MAX, **_CONNECT)
     try:
         with _explained(url):
             async with pool.acquire() as connection:

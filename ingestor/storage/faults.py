@@ -5,6 +5,8 @@ When in doubt it is the server's: trying again costs time, giving up costs rows.
 
 from __future__ import annotations
 
+import os
+
 import asyncpg
 
 from ingestor.errors import RowsRefused, StorageError, StorageUnavailable
@@ -34,5 +36,7 @@ def is_missing_partition(error: BaseException) -> bool:
 
 def describe(error: BaseException) -> str:
     """One line: what the server said, without the row that it may quote in its detail."""
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()  # asyncio's own text repeats the address
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0]

@@ -49,7 +49,7 @@ async def pending(connection: AnyConnection) -> list[Migration]:
     known = migrations()
     if await connection.fetchval("SELECT to_regclass('ingestor_migrations') IS NULL"):
         return known
-    applied = {row["version"] for row in await connection.fetch("SELECT version FROM ingestor_migrations")}
+    applied = await _applied(connection)
     if (newest := max(applied, default=0)) > known[-1].version:
         msg = (
             f"the database was migrated by a newer release (to {newest}; this one knows {known[-1].version}):"
@@ -69,9 +69,10 @@ async def migrate(pool: Pool) -> list[Migration]:
         for migration in await pending(connection):
             async with connection.transaction():
                 await connection.execute(_LOCK)
-                # Again, now that nobody else migrates: another process may have been faster.
-                if migration.version in {left.version for left in await pending(connection)}:
-                    await connection.execute(_LEDGER)
+                await connection.execute(_LEDGER)
+                # Again, now that nobody else migrates: another process may have been faster. (Not by `pending`:
+                # to_regclass may answer from what this session cached before it waited for the lock.)
+                if migration.version not in await _applied(connection):
                     await connection.execute(migration.sql)
                     await connection.execute(
                         "INSERT INTO ingestor_migrations (version, name) VALUES ($1, $2)",
@@ -80,3 +81,7 @@ async def migrate(pool: Pool) -> list[Migration]:
                     )
                     applied.append(migration)
     return applied
+
+
+async def _applied(connection: AnyConnection) -> set[int]:
+    return {row["version"] for row in await connection.fetch("SELECT version FROM ingestor_migrations")}

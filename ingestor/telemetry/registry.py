@@ -31,7 +31,7 @@ class Telemetry:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         # A process-wide switch of the library; a second time series for every counter helps nobody.
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -68,20 +68,25 @@ class Telemetry:
         self.oldest_age = self._gauge(
             "ingestor_queue_oldest_age_seconds", "Age of the oldest waiting metric."
         )
+        # Read when scraped: requests that wait for room in the queue (up to ADMISSION_WAIT).
+        self.waiting_requests = self._gauge("ingestor_queue_waiting_requests", "Requests waiting for room.")
         # Set once, when the queue is made.
         self.capacity = self._gauge("ingestor_queue_capacity", "Metrics that the queue holds at most.")
 
     def watch_queue(
         self,
+        *,
         rows: Callable[[], float],
         size_bytes: Callable[[], float],
         age_s: Callable[[], float],
+        waiting_requests: Callable[[], float],
         capacity: int,
     ) -> None:
         """Reads the queue's gauges from these functions whenever they are scraped."""
         self.pending.set_function(rows)
         self.pending_bytes.set_function(size_bytes)
         self.oldest_age.set_function(age_s)
+        self.waiting_requests.set_function(waiting_requests)
         self.capacity.set(capacity)
 
     def render(self) -> bytes:

@@ -38,8 +38,7 @@ class GrpcServer:
         try:
             await server.start(host, port)
         except OSError as error:
-            msg = f"gRPC can't listen on {host}:{port}: {error.strerror or error} (see HOST and GRPC_PORT)"
-            raise AddressProblem(msg) from error
+            raise AddressProblem.listening("gRPC", host, port, error) from error
         self._server = server
         return server.bound_port()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 from loguru import logger
@@ -27,6 +27,8 @@ from ingestor.transport.transcoding import Router
 # `curl -d` says form-urlencoded unless told otherwise, and means JSON.
 _JSON_TYPES = frozenset({"application/json", "application/x-www-form-urlencoded", "application/octet-stream"})
 _JSON = "application/json"
+
+_NONE: Mapping[str, str] = {}
 
 Page = Callable[[], Awaitable[tuple[int, str, bytes]]]
 """A fixed page: answers with status, content type and body."""
@@ -55,8 +57,7 @@ class HttpServer:
         try:
             await self._site.start()
         except OSError as error:
-            msg = f"HTTP can't listen on {host}:{port}: {error.strerror or error} (see HOST and HTTP_PORT)"
-            raise AddressProblem(msg) from error
+            raise AddressProblem.listening("HTTP", host, port, error) from error
         bound: int = self._runner.addresses[0][1]
         return bound
 
@@ -100,14 +101,14 @@ class HttpServer:
             raise Unavailable(msg, 1.0)
         route = self._router.match(request.method, path)
         _check_media_type(request)
-        return web.Response(text=await route.call(await self._body(request)), content_type=_JSON)
+        return _response(200, (await route.call(await self._body(request))).encode(), _JSON)
 
     async def _page(self, page: Page, request: web.Request) -> web.Response:
         if request.method not in ("GET", "HEAD"):
             msg = f"{request.rel_url.raw_path} is not served for {request.method}"
             raise WrongMethod(msg, ("GET", "HEAD"))
         status, content_type, body = await page()
-        return web.Response(status=status, body=body, headers={"Content-Type": content_type})
+        return _response(status, body, content_type)
 
     async def _body(self, request: web.Request) -> bytes:
         try:
@@ -120,16 +121,19 @@ class HttpServer:
             raise Invalid(msg) from None
 
     def _refused(self, refusal: Refusal) -> web.Response:
-        response = web.Response(
-            status=answer_to(refusal).http,
-            text=json_of(refusal),
-            content_type=_JSON,
-            headers=headers_of(refusal),
-        )
+        response = _response(answer_to(refusal).http, json_of(refusal).encode(), _JSON, headers_of(refusal))
         if self._draining or isinstance(refusal, TooLarge):
             # What is unread of this connection is not worth reading, or will not be served.
             response.force_close()
         return response
+
+
+def _response(
+    status: int, body: bytes, content_type: str, headers: Mapping[str, str] = _NONE
+) -> web.Response:
+    # Named without a version: aiohttp's own header would tell which mistakes to look for.
+    own = {"Content-Type": content_type, "Server": "ingestor"}
+    return web.Response(status=status, body=body, headers={**own, **headers})
 
 
 def _check_media_type(request: web.Request) -> None:
@@ -142,4 +146,3 @@ def _check_media_type(request: web.Request) -> None:
 def json_page(status: int, content: object) -> tuple[int, str, bytes]:
     """What a Page answers with, for JSON content."""
     return status, _JSON, json.dumps(content).encode() + b"\n"
-

@@ -36,7 +36,9 @@ def parse_json(body: bytes, message_class: type[Message], pool: DescriptorPool) 
 
 def print_json(message: Message, pool: DescriptorPool) -> str:
     """The message as JSON text, zeros and empty lists shown."""
-    value = json_format.MessageToDict(message, always_print_fields_with_no_presence=True, descriptor_pool=pool)
+    value = json_format.MessageToDict(
+        message, always_print_fields_with_no_presence=True, descriptor_pool=pool
+    )
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -1,0 +1,123 @@
+"""`ingestor demo`: the main job, watched. A server on a temporary database, a load from outside over both
+protocols, and what the database then holds.
+
+It fails unless what was acknowledged and what is stored agree, and it leaves nothing running or behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ingestor.app import Addresses, App
+from ingestor.settings import EMBEDDED, load
+from ingestor.storage.database import Database
+from ingestor.telemetry import logs
+
+_DISAGREE = 1
+_BATCH = 100
+_LABELS = 2
+_ROWS_SHOWN = 5
+_STORED = "SELECT count(*) FROM metrics"
+_LATEST = """
+SELECT to_char(time AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') AS time, service_name, metric_name, value, labels::text
+  FROM labeled_metrics ORDER BY time DESC, value DESC LIMIT $1
+"""
+
+
+async def demo(metrics: int) -> int:
+    """Sends that many metrics and shows what became of them. Returns the exit code; raises StartupError."""
+    logs.configure("text", "WARNING")
+    console = Console()
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    # Its own directory, so that nothing else of this machine is touched; open to the user that PostgreSQL
+    # runs as when we are root.
+    with tempfile.TemporaryDirectory(prefix="ingestor-demo-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o711)  # noqa: ASYNC240 - once, before anything runs
+        return await _in_folder(folder, metrics, console)
+
+
+async def _in_folder(folder: Path, metrics: int, console: Console) -> int:
+    settings = load(
+        {
+            "database_url": EMBEDDED,
+            "data_dir": folder / "data",
+            "host": "127.0.0.1",
+            "grpc_port": 0,
+            "http_port": 0,
+        }
+    )
+    app = App(settings)
+    console.print("Starting a server on a PostgreSQL of its own ...")
+    addresses = await app.start()
+    try:
+        console.print(
+            f"It serves gRPC on {addresses.host}:{addresses.grpc_port} and HTTP on"
+            f" http://{addresses.host}:{addresses.http_port}, and stores in {app.facts}."
+        )
+        console.print(f"Sending {metrics:,} metrics over gRPC and over HTTP/JSON ...\n")
+        report = await _send(folder / "report.json", addresses, app.database_url, metrics)
+        if report is None:
+            console.print("[red]The load generator failed; see above.[/red]")
+            return _DISAGREE
+        return await _show(report, app.database, console)
+    finally:
+        await app.stop()
+
+
+async def _send(target: Path, addresses: Addresses, database_url: str, metrics: int) -> dict[str, Any] | None:
+    """Runs the load generator as a process of its own, as a client would be; None if it failed."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "ingestor.loadgen", "--protocol", "both"),
+        *("--grpc", f"{addresses.host}:{addresses.grpc_port}"),
+        *("--http", f"http://{addresses.host}:{addresses.http_port}"),
+        *("--count", str(metrics), "--batch", str(_BATCH), "--labels", str(_LABELS)),
+        *("--json", str(target), "--verify", database_url),
+    )
+    try:
+        code = await process.wait()
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+    # 1: not all that was acknowledged is stored, which the report says better.
+    if code not in (0, 1) or not await asyncio.to_thread(target.exists):
+        return None
+    report: dict[str, Any] = json.loads(await asyncio.to_thread(target.read_text))
+    return report
+
+
+async def _show(report: dict[str, Any], database: Database, console: Console) -> int:
+    accepted = report["report"]["total"]["acknowledged"]
+    async with database.transactions.transaction() as connection:
+        stored = await connection.fetchval(_STORED)
+        latest = await connection.fetch(_LATEST, _ROWS_SHOWN)
+    table = Table(
+        title=f"The latest {len(latest)} of {stored:,} rows (labeled_metrics)", title_justify="left"
+    )
+    for column in ("time", "service_name", "metric_name", "value", "labels"):
+        table.add_column(column, overflow="fold", no_wrap=column == "time")
+    for row in latest:
+        table.add_row(*(str(field) for field in row))
+    console.print(table)
+    agree = stored == accepted and report["verification"]["ok"]
+    console.print(
+        f"Accepted {accepted:,}, stored {stored:,}: "
+        + (
+            "[green]every accepted metric is stored exactly once.[/green]"
+            if agree
+            else "[red]they disagree.[/red]"
+        )
+    )
+    return 0 if agree else _DISAGREE

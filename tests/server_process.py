@@ -1,0 +1,100 @@
+"""`ingestor serve` as a process of its own, as an operator runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMAND = [sys.executable, "-m", "ingestor"]
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """This one's, less what would set the server, plus INGESTOR_* from `settings`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("INGESTOR_")}
+    return {**kept, **{f"INGESTOR_{name.upper()}": value for name, value in settings.items()}}
+
+
+async def run(*arguments: str, cwd: Path, **settings: str) -> tuple[int, str, str]:
+    """Runs the command to its end: exit code, stdout, stderr."""
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *arguments,
+        cwd=cwd,
+        env=environment(**settings),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 50)
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+class ServerProcess:
+    """A serving process: its ports, and its log as JSON objects."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.log: list[dict[str, Any]] = []
+        self.grpc_port = 0
+        self.http_port = 0
+        self._grown = asyncio.Event()
+        self._reader = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        assert self.process.stderr is not None
+        async for line in self.process.stderr:
+            self.log.append(json.loads(line))
+            self._grown.set()
+        self._grown.set()
+
+    async def until_logged(self, text: str) -> dict[str, Any]:
+        """The first line that has this text in its message."""
+        while True:
+            for line in self.log:
+                if text in line["message"]:
+                    return line
+            assert not self._reader.done(), self.log
+            self._grown.clear()
+            await asyncio.wait_for(self._grown.wait(), 30)
+
+    async def serving(self) -> None:
+        line = await self.until_logged("serves gRPC on")
+        self.grpc_port, self.http_port = line["grpc_port"], line["http_port"]
+
+    async def stop(self, number: int, within_s: float = 30) -> int:
+        """Sends the signal and waits; returns the exit code."""
+        self.process.send_signal(number)
+        return await self.ended(within_s)
+
+    async def ended(self, within_s: float = 30) -> int:
+        code = await asyncio.wait_for(self.process.wait(), within_s)
+        await self._reader
+        return code
+
+
+@asynccontextmanager
+async def serve(cwd: Path, *flags: str, **settings: str) -> AsyncIterator[ServerProcess]:
+    """Starts `ingestor serve` on free ports with JSON logs; killed at the end if it still runs."""
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        "serve",
+        *flags,
+        cwd=cwd,
+        env=environment(**{"grpc_port": "0", "http_port": "0", "log_format": "json", **settings}),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    server = ServerProcess(process)
+    try:
+        await server.serving()
+        yield server
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await server.ended()
