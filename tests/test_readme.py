@@ -1,0 +1,47 @@
+"""README.md tells the truth: its settings are the settings, and what can be pasted works."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from ingestor.cli import _shown
+from ingestor.settings import Settings
+from tests.gateway import gateway
+
+TEXT = (Path(__file__).resolve().parent.parent / "README.md").read_text()
+ROWS = dict(re.findall(r"^\| ([A-Z_]+) \|([^|]*)\|", TEXT, re.MULTILINE))
+
+
+def test_the_table_has_every_setting_and_no_other() -> None:
+    """By name, in the order of the code."""
+    assert list(ROWS) == [name.upper() for name in Settings.model_fields]
+
+
+@pytest.mark.parametrize("name", [name for name in Settings.model_fields if name != "data_dir"])
+def test_the_defaults_are_those_of_the_code(name: str) -> None:
+    """As `--help` shows them."""
+    shown = _shown(Settings.model_fields[name].default)
+    assert ROWS[name.upper()].strip().lower() == shown.lower()
+
+
+async def test_the_lines_that_can_be_pasted_work(database_url: str) -> None:
+    """Each curl line has its answer, and the Python program stores its metric."""
+    async with gateway(database_url) as running:
+        pasted = TEXT.replace("\\\n", "")
+        for body, path, answer in re.findall(r"\$ curl -d '(.*?)' +localhost:8080(\S+)\n(.*)\n", pasted):
+            assert await running.post(path, body) == (200, json.loads(answer))
+        [program] = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", program.replace("50051", str(running.grpc_port))),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await process.communicate()
+        assert process.returncode == 0
+        assert b"accepted=1" in out
+        assert running.count("ingestor_metrics_received_total") == 4
