@@ -10,6 +10,7 @@ import asyncio
 import json
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -57,7 +58,7 @@ class Reply:
 
     refuse: Status | None = None
     http_status: int | None = None
-    retry_after_s: int | None = None
+    retry_after_s: float | None = None
     reject: Sequence[int] = ()
     miscount: int = 0
     delay_s: float = 0.0
@@ -90,9 +91,10 @@ class FakeServer:
 
     async def __aenter__(self) -> Self:
         self._attempts: dict[float, int] = {}
+        self._released = asyncio.Event()
         self._grpc = Server([_GrpcService(self)])
         self._http = web.AppRunner(_http_app(self), access_log=None, shutdown_timeout=0)
-        grpc_socket, http_socket = _listening(), _listening()
+        grpc_socket, http_socket = listening(), listening()
         self.grpc_port, self.http_port = grpc_socket.getsockname()[1], http_socket.getsockname()[1]
         await self._grpc.start(sock=grpc_socket)
         await self._http.setup()
@@ -100,6 +102,7 @@ class FakeServer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._released.set()  # or a request that hangs would keep the server
         self._grpc.close()
         await self._http.cleanup()
         await self._grpc.wait_closed()
@@ -112,7 +115,9 @@ class FakeServer:
         reply = self.reply(rows, attempt)
         if reply.refuse is None and reply.taken:
             self.taken += [row for index, row in enumerate(rows) if index not in reply.reject]
-        await asyncio.sleep(reply.delay_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(reply.delay_s):
+                await self._released.wait()
         return reply
 
 
@@ -136,7 +141,7 @@ class _GrpcService(AnalyticsServiceBase):
 def _raise(reply: Reply) -> None:
     if reply.refuse is not None:
         wait = reply.retry_after_s
-        details = None if wait is None else [RetryInfo(retry_delay=Duration(seconds=wait))]
+        details = None if wait is None else [RetryInfo(retry_delay=Duration(nanos=int(wait * 1e9)))]
         raise GRPCError(reply.refuse, "as told", details)
 
 
@@ -179,14 +184,16 @@ def _refusal(reply: Reply) -> web.Response | None:
     if reply.refuse is None:
         return None
     headers = {} if reply.retry_after_s is None else {"Retry-After": str(reply.retry_after_s)}
-    status = {"code": reply.refuse.value, "message": "as told", "details": []}
+    status: dict[str, Any] = {"code": reply.refuse.value, "message": "as told", "details": []}
     return web.Response(
         status=reply.http_status or HTTP_STATUS[reply.refuse], text=json.dumps(status), headers=headers
     )
 
 
-def _listening() -> socket.socket:
-    listener = socket.socket()
+def listening() -> socket.socket:
+    """A socket on a port of its own, for a server to take over."""
+    # Named as TCP, or asyncio leaves Nagle on: 40 ms an answer.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", 0))
     return listener
