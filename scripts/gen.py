@@ -90,7 +90,9 @@ def differences(fresh: Path, kept: Path) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0] if __doc__ else None)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where gen/ is out of date")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 where gen/ is out of date"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         fresh = Path(folder) / "ingestor_api"

@@ -35,7 +35,11 @@ def workspace(folder: Path, proto: Path) -> Path:
         "version": "v2",
         "modules": [
             {"path": "proto"},
-            {"path": "googleapis", "lint": {"ignore": ["googleapis"]}, "breaking": {"ignore": ["googleapis"]}},
+            {
+                "path": "googleapis",
+                "lint": {"ignore": ["googleapis"]},
+                "breaking": {"ignore": ["googleapis"]},
+            },
         ],
         "lint": {"use": ["STANDARD"], "except": EXCEPT},
         "breaking": {"use": ["FILE"]},
@@ -64,7 +68,9 @@ def proto_at(revision: str, folder: Path) -> Path:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--against", metavar="REVISION", help="also report what breaks clients of this revision")
+    parser.add_argument(
+        "--against", metavar="REVISION", help="also report what breaks clients of this revision"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -19,7 +19,6 @@ from ingestor.errors import RowsRefused, StorageUnavailable
 from ingestor.model import MetricBatch
 from ingestor.telemetry import Telemetry
 
-
 _BACKOFF = Backoff()
 
 

@@ -4,7 +4,8 @@ DO $$
 DECLARE
   needed constant text[] := ARRAY['time timestamp with time zone', 'service_name text', 'metric_name text',
                                   'value double precision'];
-  timescaledb constant boolean := EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb');
+  -- The schema of its functions, which an administrator may have put outside of search_path; NULL without it.
+  timescaledb constant regnamespace := (SELECT extnamespace FROM pg_extension WHERE extname = 'timescaledb');
   existing constant oid := to_regclass('metrics');
   kind "char";
   unfit text;
@@ -17,12 +18,13 @@ BEGIN
          metric_name text NOT NULL,
          value double precision,
          label_set_id bigint NOT NULL DEFAULT 0
-       ) %s', CASE WHEN timescaledb THEN '' ELSE 'PARTITION BY RANGE (time)' END);
-    IF timescaledb THEN
-      -- With its default index, which is metrics_time_idx (time DESC).
-      PERFORM create_hypertable('metrics', 'time');
+       ) %s', CASE WHEN timescaledb IS NULL THEN 'PARTITION BY RANGE (time)' ELSE '' END);
+    IF timescaledb IS NULL THEN
+      -- PostgreSQL names it metrics_time_idx, or finds another name where a renamed table has kept that one.
+      CREATE INDEX ON metrics (time DESC);
     ELSE
-      CREATE INDEX metrics_time_idx ON metrics (time DESC);
+      -- With its default index, which is metrics_time_idx (time DESC).
+      EXECUTE format('SELECT %s.create_hypertable(''metrics'', ''time'')', timescaledb);
     END IF;
     RETURN;
   END IF;
@@ -33,12 +35,16 @@ BEGIN
       USING HINT = 'Rename it, or name another database.';
   END IF;
   WITH columns AS (
-    SELECT attname::text || ' ' || format_type(atttypid, atttypmod) AS definition, attname,
+    SELECT attname::text || ' ' || format_type(atttypid, atttypmod) AS definition, attname, atttypid,
            attnotnull AND NOT atthasdef AND attidentity = '' AS must_be_given
       FROM pg_attribute WHERE attrelid = existing AND attnum > 0 AND NOT attisdropped)
   SELECT string_agg(complaint, ', ') INTO unfit FROM (
     SELECT 'it lacks ' || wanted AS complaint FROM unnest(needed) AS wanted
       WHERE wanted NOT IN (SELECT definition FROM columns)
+    UNION ALL
+    -- A narrower one would look fine until COPY, which takes the rows for wrong.
+    SELECT 'its label_set_id is ' || atttypid::regtype || ', not bigint' FROM columns
+      WHERE attname = 'label_set_id' AND atttypid <> 'bigint'::regtype
     UNION ALL
     SELECT 'nothing would fill its column ' || attname FROM columns
       WHERE must_be_given AND attname NOT IN ('time', 'service_name', 'metric_name', 'value', 'label_set_id')
@@ -51,8 +57,8 @@ BEGIN
   ALTER TABLE metrics ADD COLUMN IF NOT EXISTS label_set_id bigint NOT NULL DEFAULT 0;
   -- A table with rows is left an ordinary one: turning it into a hypertable rewrites it under a lock, which is
   -- for its owner to time (select create_hypertable('metrics', 'time', migrate_data => true)).
-  IF timescaledb AND NOT EXISTS (SELECT FROM metrics) THEN
-    PERFORM create_hypertable('metrics', 'time', if_not_exists => true);
+  IF timescaledb IS NOT NULL AND NOT EXISTS (SELECT FROM metrics) THEN
+    EXECUTE format('SELECT %s.create_hypertable(''metrics'', ''time'', if_not_exists => true)', timescaledb);
   END IF;
 END
 $$;
