@@ -48,8 +48,8 @@ async def fresh_database(server: str) -> AsyncIterator[str]:
     try:
         await connection.execute(f"CREATE DATABASE {name}")
         yield urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
-        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
     finally:
+        await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         await connection.close()
 
 

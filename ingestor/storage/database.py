@@ -43,6 +43,7 @@ _REMEDIES = {
 }
 _FACTS = """
 SELECT current_setting('server_version') AS postgresql,
+       current_setting('server_version_num')::int / 10000 AS major,
        current_database() AS database,
        current_user AS role,
        (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb') AS timescaledb,
@@ -59,10 +60,11 @@ SELECT EXISTS (
 
 @dataclass(frozen=True, slots=True)
 class DatabaseFacts:
-    """What a server is: its versions as text (`timescaledb` None without the extension), and how its table
+    """What a server is: its versions (`timescaledb` None without the extension), and how its table
     `metrics` is kept."""
 
     postgresql: str
+    major: int
     timescaledb: str | None
     database: str
     role: str
@@ -145,11 +147,13 @@ async def facts(connection: AnyConnection) -> DatabaseFacts:
     kind = kinds.get(row["relkind"], "ordinary")
     if row["timescaledb"] and kind == "ordinary" and await connection.fetchval(_IS_HYPERTABLE):
         kind = "hypertable"
-    return DatabaseFacts(row["postgresql"], row["timescaledb"], row["database"], row["role"], kind)
+    return DatabaseFacts(
+        row["postgresql"], row["major"], row["timescaledb"], row["database"], row["role"], kind
+    )
 
 
 def _fit(found: DatabaseFacts) -> None:
-    if int(found.postgresql.split(".")[0].split("beta")[0]) < POSTGRESQL_MIN:
+    if found.major < POSTGRESQL_MIN:
         msg = f"PostgreSQL {POSTGRESQL_MIN} or newer is needed, this is {found.postgresql}"
         raise DatabaseProblem(msg)
 

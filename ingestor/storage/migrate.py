@@ -7,11 +7,16 @@ goes back.
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 
+import asyncpg
+from loguru import logger
+
 from ingestor.errors import DatabaseProblem
-from ingestor.storage.transactions import AnyConnection, Pool
+from ingestor.storage.transactions import AnyConnection, Connection, Pool
 
 _NAME = re.compile(r"(\d{4})_(\w+)\.sql")
 # Both halves of a transaction-level advisory lock; the first is this project's number.
@@ -65,7 +70,7 @@ async def migrate(pool: Pool) -> list[Migration]:
     Raises DatabaseProblem and what asyncpg raises.
     """
     applied = []
-    async with pool.acquire() as connection:
+    async with pool.acquire() as connection, _warnings_logged(connection):
         for migration in await pending(connection):
             async with connection.transaction():
                 await connection.execute(_LOCK)
@@ -81,6 +86,21 @@ async def migrate(pool: Pool) -> list[Migration]:
                     )
                     applied.append(migration)
     return applied
+
+
+@asynccontextmanager
+async def _warnings_logged(connection: Connection) -> AsyncIterator[None]:
+    """What a migration warns of (no right to create an extension, say) reaches the log."""
+
+    def log(_: object, message: asyncpg.PostgresLogMessage) -> None:
+        if message.severity == "WARNING":
+            logger.warning("the database warns: {}", message.message)
+
+    connection.add_log_listener(log)
+    try:
+        yield
+    finally:
+        connection.remove_log_listener(log)
 
 
 async def _applied(connection: AnyConnection) -> set[int]:

@@ -79,6 +79,11 @@ async def test_inspecting_changes_nothing(database_url: str) -> None:
         (FIRST_DESIGN.replace("timestamptz", "timestamp"), "it lacks time timestamp with time zone"),
         (FIRST_DESIGN.replace("value", "host text NOT NULL, value"), "nothing would fill its column host"),
         (FIRST_DESIGN + " PARTITION BY RANGE (time)", "no ordinary table"),
+        (FIRST_DESIGN.replace("value", "label_set_id int, value"), "its label_set_id is integer, not bigint"),
+        (
+            FIRST_DESIGN.replace("precision)", "precision, UNIQUE (time))"),
+            "its unique index metrics_time_key",
+        ),
     ],
 )
 async def test_an_unfit_table_is_refused_with_the_reason(
@@ -86,15 +91,18 @@ async def test_an_unfit_table_is_refused_with_the_reason(
 ) -> None:
     """One line that names the problem; the database is left as it was."""
     await run(database_url, statement)
+    before = await columns_of_metrics(database_url)
     with pytest.raises(DatabaseProblem, match=problem) as caught:
         await open_database(database_url)
     assert "\n" not in str(caught.value)
-    connection = await asyncpg.connect(database_url)
-    columns = (
-        "SELECT count(*) FROM pg_attribute WHERE attrelid = 'metrics'::regclass AND attname = 'label_set_id'"
-    )
-    assert await connection.fetchval(columns) == 0
+    assert await columns_of_metrics(database_url) == before
+
+
+async def columns_of_metrics(url: str) -> list[str]:
+    connection = await asyncpg.connect(url)
+    rows = await connection.fetch("SELECT attname FROM pg_attribute WHERE attrelid = 'metrics'::regclass")
     await connection.close()
+    return [row["attname"] for row in rows]
 
 
 async def test_the_first_designs_table_is_adopted(database_url: str) -> None:
@@ -107,6 +115,19 @@ async def test_the_first_designs_table_is_adopted(database_url: str) -> None:
     database = await open_database(database_url)
     assert database.facts.table == "ordinary"
     assert await database.transactions.execute("SELECT labels::text FROM labeled_metrics") == "{}"
+    await database.close(5)
+
+
+async def test_after_renaming_an_unfit_table_the_schema_is_made(database_url: str) -> None:
+    """The hint works, although the renamed table keeps the index's name."""
+    await run(
+        database_url,
+        FIRST_DESIGN.replace("value", "host text NOT NULL, value"),
+        "CREATE INDEX metrics_time_idx ON metrics (time DESC)",
+        "ALTER TABLE metrics RENAME TO old_metrics",
+    )
+    database = await open_database(database_url)
+    assert database.facts.table == "partitioned"
     await database.close(5)
 
 

@@ -46,6 +46,10 @@ BEGIN
     SELECT 'its label_set_id is ' || atttypid::regtype || ', not bigint' FROM columns
       WHERE attname = 'label_set_id' AND atttypid <> 'bigint'::regtype
     UNION ALL
+    -- A metric that comes twice would be refused, and its whole batch with it.
+    SELECT 'its unique index ' || indexrelid::regclass || ' forbids rows that are alike' FROM pg_index
+      WHERE indrelid = existing AND indisunique
+    UNION ALL
     SELECT 'nothing would fill its column ' || attname FROM columns
       WHERE must_be_given AND attname NOT IN ('time', 'service_name', 'metric_name', 'value', 'label_set_id')
   ) AS complaints;
