@@ -9,7 +9,6 @@ import os
 import pwd
 import select
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,6 @@ from typing import Any, Protocol
 import pytest
 
 from ingestor.storage.embedded import binaries, identity, leftovers
-from ingestor.storage.embedded.sockets import SocketDirectory
 
 IS_ROOT = os.geteuid() == 0
 as_root = pytest.mark.skipif(not IS_ROOT, reason="needs root, who can change users and mount file systems")
@@ -131,61 +129,7 @@ class Hold(Protocol):
     ) -> Holder: ...
 
 
-@pytest.fixture
-def hold() -> Iterator[Hold]:
-    """Starts holders, and ends those that a failed test has left."""
-    holders: list[Holder] = []
-
-    def start(
-        data_dir: Path, sql: str = "", user: str = "", env: Env = None, prefix: Sequence[str] = ()
-    ) -> Holder:
-        holders.append(Holder(data_dir, sql, user, env, prefix))
-        return holders[-1]
-
-    yield start
-    for holder in holders:
-        holder.kill()
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A directory that every user can enter and only we can write to."""
-    path = _open_directory()
-    yield path
-    for data_dir in path.glob("**/postgres"):
-        leftovers.kill_all(data_dir, server_uid(data_dir), signal.SIGKILL)
-    shutil.rmtree(path, ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def shared_data_dir() -> Iterator[Path]:
-    path = _open_directory()
-    holder = Holder(path / "data")
-    holder.dsn()
-    holder.close()
-    yield path / "data"
-    shutil.rmtree(path)
-
-
-@pytest.fixture
-def data_dir(shared_data_dir: Path) -> Iterator[Path]:
-    """A stopped database, made once and mended after each test, because initdb and copying are slow."""
-    pgdata = shared_data_dir / "postgres"
-    facts = pgdata.stat()
-    kept = {path: path.read_bytes() for path in (pgdata / "PG_VERSION", pgdata / "pg_hba.conf")}
-    yield shared_data_dir
-    os.chown(pgdata, facts.st_uid, facts.st_gid)
-    leftovers.kill_all(pgdata, facts.st_uid, signal.SIGKILL)
-    SocketDirectory(shared_data_dir, identity.choose(pgdata)).remove()
-    for path, content in kept.items():
-        path.write_bytes(content)
-        os.chown(path, facts.st_uid, facts.st_gid)
-    for path in shared_data_dir.iterdir():
-        if path != pgdata:
-            path.unlink() if not path.is_dir() else shutil.rmtree(path)
-
-
-def _open_directory() -> Path:
+def open_directory() -> Path:
     path = Path(tempfile.mkdtemp(prefix="ingestor test-", dir="/tmp")).resolve()
     path.chmod(0o755)
     return path

@@ -28,8 +28,6 @@ from tests.storage.embedded_kit import (
     socket_directory,
 )
 
-pytest_plugins = ["tests.storage.embedded_kit"]
-
 
 @pytest.fixture
 async def postgres(data_dir: Path) -> AsyncIterator[EmbeddedPostgres]:

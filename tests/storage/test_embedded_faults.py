@@ -33,8 +33,6 @@ from tests.storage.embedded_kit import (
     until,
 )
 
-pytest_plugins = ["tests.storage.embedded_kit"]
-
 USER = "nobody"
 BUSY = "DO $$ BEGIN LOOP NULL; END LOOP; END $$"
 
