@@ -29,8 +29,9 @@ _LABELS = 2
 _ROWS_SHOWN = 5
 _STORED = "SELECT count(*) FROM metrics"
 _LATEST = """
-SELECT to_char(time AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') AS time, service_name, metric_name, value, labels::text
-  FROM labeled_metrics ORDER BY time DESC, value DESC LIMIT $1
+SELECT to_char(m.time AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') AS time,
+       m.service_name, m.metric_name, m.value, m.labels::text
+  FROM labeled_metrics AS m ORDER BY m.time DESC, m.value DESC LIMIT $1
 """
 
 

@@ -82,7 +82,7 @@ def postgres_processes(data_dir: Path) -> list[int]:
     return found
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs Linux's /proc to look for leftovers")
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs Linux's /proc to look for leftovers")
 async def test_kill_9_leaves_no_postgresql_and_the_next_start_serves(open_path: Path) -> None:
     """The embedded database dies with the server; five seconds after the next start everything that was
     committed can be read and more can be written."""
