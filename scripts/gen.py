@@ -59,6 +59,8 @@ def generate(target: Path) -> None:
         ],
         check=True,
         stdout=subprocess.DEVNULL,
+        # Away from the checkout: its settings of ruff, which formats the output, are not for generated code.
+        cwd=target,
         # protoc finds the betterproto2 plugin, and the plugin finds ruff, on PATH.
         env={**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"},
     )
