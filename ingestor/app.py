@@ -23,9 +23,10 @@ from ingestor.storage.database import Database, DatabaseFacts, open_database
 from ingestor.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from ingestor.telemetry import Health, Telemetry
 from ingestor.telemetry.registry import CONTENT_TYPE
+from ingestor.transport.columns import NativeDecoder, ReferenceDecoder, native_available
 from ingestor.transport.grpc import GrpcServer
 from ingestor.transport.http import HttpServer, Page, json_page
-from ingestor.transport.rpc import Descriptors
+from ingestor.transport.rpc import ColumnOptions, Descriptors
 from ingestor.transport.transcoding import Router
 
 _GENERATED = "ingestor_api"
@@ -34,6 +35,9 @@ _WAITING_SHARE = 4
 _EMBEDDED_RETRY_S = 1.0
 # A probe is answered from the last look at the database for so long, however often it is asked.
 _DATABASE_LOOK_S = 1.0
+_DATABASE_ANSWER_S = 2.0
+# Of the time that stopping may take, calls under way get so much at most: the queue needs some, too.
+_CALLS_SHARE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,7 @@ class App:
         self._left_s: Callable[[], float] = lambda: 0.0
         self._lost = 0
         self._database: Database | None = None
+        self._journal: MemoryJournal | None = None
 
     @property
     def database(self) -> Database:
@@ -91,6 +96,8 @@ class App:
         """Stops everything in the reverse order, within `timeout_s` seconds (DRAIN_TIMEOUT unless said).
         Returns how many acknowledged metrics could not be stored: 0 unless the database failed us."""
         self.stopping = True
+        if self._journal is not None:
+            self._journal.hurry()
         self._left_s = _countdown(
             self.settings.drain_timeout.total_seconds() if timeout_s is None else timeout_s
         )
@@ -131,11 +138,13 @@ class App:
         await database.close(max(1.0, self._left_s()))
 
     def _open_journal(self) -> MemoryJournal:
-        journal = MemoryJournal(_queue_limits(self.settings), on_taken=self.telemetry.received.inc)
+        journal = self._journal = MemoryJournal(
+            _queue_limits(self.settings), on_taken=self.telemetry.received.inc
+        )
         self.telemetry.watch_queue(
             rows=lambda: journal.held_rows,
             size_bytes=lambda: journal.held_bytes,
-            age_s=journal.age_s,
+            age_s=journal.oldest_age_s,
             waiting_requests=lambda: journal.waiting_offers,
             capacity=self.settings.queue_capacity,
         )
@@ -166,7 +175,8 @@ class App:
         limits = Limits(time_past_max=settings.time_past_max, time_future_max=settings.time_future_max)
         service = IngestorService(journal, Rules(limits), self.telemetry)
         descriptors = Descriptors.of_package(_GENERATED)
-        rpcs = descriptors.bind(service)
+        decoder = NativeDecoder if native_available() else ReferenceDecoder
+        rpcs = descriptors.bind(service, ColumnOptions(decoder, limits.rows_max))
         grpc = GrpcServer(rpcs, message_bytes_max=settings.message_bytes_max)
         http = HttpServer(
             Router(rpcs, descriptors.pool),
@@ -180,29 +190,31 @@ class App:
 
     async def _close_fronts(self, grpc: GrpcServer, http: HttpServer) -> None:
         """No new calls; those under way are answered, while the worker still makes room for them."""
-        answered = await asyncio.gather(grpc.drain(self._left_s()), http.drain(self._left_s()))
+        timeout_s = self._left_s() * _CALLS_SHARE
+        answered = await asyncio.gather(grpc.drain(timeout_s), http.drain(timeout_s))
         if not all(answered):
             logger.warning("some calls under way were not answered within DRAIN_TIMEOUT")
         await asyncio.gather(grpc.close(), http.close())
 
     def _health(self, database: Database, journal: MemoryJournal, worker: BatchWorker[Entry]) -> Health:
-        looked_at_s, seen = float("-inf"), None
+        look: asyncio.Task[str | None] | None = None
+        looked_at_s = float("-inf")
 
         async def accepting() -> str | None:
             return "the server is stopping" if self.stopping else None
 
         async def room() -> str | None:
-            full = journal.held_rows >= self.settings.queue_capacity or journal.pressed
-            return f"the queue is full ({journal.held_rows} metrics wait)" if full else None
+            return f"the queue is full ({journal.held_rows} metrics wait)" if journal.full else None
 
         async def storing() -> str | None:
-            nonlocal looked_at_s, seen
+            nonlocal look, looked_at_s
             if worker.failure is not None:
                 return worker.failure
-            if time.monotonic() - looked_at_s > _DATABASE_LOOK_S:
+            # One look at a time, whoever asks, and each answer is as old as _DATABASE_LOOK_S at the most.
+            if look is None or (look.done() and time.monotonic() - looked_at_s > _DATABASE_LOOK_S):
                 looked_at_s = time.monotonic()
-                seen = await database.problem()
-            return seen
+                look = asyncio.create_task(database.problem(_DATABASE_ANSWER_S))
+            return await asyncio.shield(look)
 
         health = Health()
         health.add("accepting", accepting)

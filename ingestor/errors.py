@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+# Enough to find the mistake by; an answer must not be many times as large as its request.
+VIOLATIONS_TOLD_MAX = 20
+
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
@@ -44,9 +47,9 @@ class Invalid(Refusal):
 
     @classmethod
     def fields(cls, violations: Sequence[FieldViolation]) -> Invalid:
-        """From at least one violation; the first of them becomes the message."""
+        """From at least one violation; the first of them becomes the message, the first few are told."""
         more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
-        return cls(f"{violations[0]}{more}", violations)
+        return cls(f"{violations[0]}{more}", violations[:VIOLATIONS_TOLD_MAX])
 
 
 class TooLarge(Refusal):
@@ -90,7 +93,7 @@ class Unavailable(Later):
 
 
 class StorageError(Exception):
-    """A batch was not stored; its transaction was rolled back. Says nothing to callers, much to logs."""
+    """A batch was not stored, or nobody can tell. Says nothing to callers, much to logs."""
 
     def __init__(self, message: str, sqlstate: str | None = None) -> None:
         super().__init__(message)
@@ -98,7 +101,10 @@ class StorageError(Exception):
 
 
 class StorageUnavailable(StorageError):
-    """The server's fault, or unclear: the same batch may be stored later. Retryable."""
+    """The server's fault, or unclear: the same batch may be stored later. Retryable.
+
+    When the connection was lost at COMMIT the batch may be stored already, and will then be stored twice.
+    """
 
 
 class RowsRefused(StorageError):

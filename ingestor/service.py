@@ -6,11 +6,13 @@ waits for the database.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
+import pyarrow as pa
 from ingestor_api.analytics.v1 import (
     AnalyticsServiceBase,
     LogMetricRequest,
@@ -20,14 +22,18 @@ from ingestor_api.analytics.v1 import (
     RejectedMetric,
 )
 
-from ingestor.errors import FieldViolation, Invalid, Later
+from ingestor.errors import VIOLATIONS_TOLD_MAX, FieldViolation, Invalid, Later
 from ingestor.model import MetricBatch, Row, Rules, label_set
+from ingestor.model.columns import Checked, ColumnRules, Rejected
 from ingestor.model.labels import NO_LABELS
-from ingestor.model.rules import MetricFields, microseconds
+from ingestor.model.rules import MetricFields
 from ingestor.telemetry import Telemetry
+from ingestor.timestamps import microseconds
 
-# Of a batch in which nothing is right, so many violations are told: enough to find the mistake by.
-_VIOLATIONS_TOLD_MAX = 20
+# Of one metric of a batch; there may be 50,000 of them.
+_REASONS_TOLD_MAX = 3
+# A check of more rows than this may take longer than the event loop should stand still: off to a thread.
+_INLINE_ROWS_MAX = 5_000
 
 
 class Queue(Protocol):
@@ -48,6 +54,7 @@ class IngestorService(AnalyticsServiceBase):
     ) -> None:
         self._queue = queue
         self._rules = rules
+        self._column_rules = ColumnRules(rules)
         self._telemetry = telemetry
         self._clock = clock
 
@@ -59,32 +66,53 @@ class IngestorService(AnalyticsServiceBase):
             raise Invalid.fields(violations)
         rows = _Rows(now)
         rows.add(message)
+        del message  # what waits for room is the batch alone, which is what the bounds count
         await self._offer(MetricBatch.of_row(rows.rows[0], rows.label_sets))
         return LogMetricResponse(success=True)
 
     async def log_metrics(self, message: LogMetricsRequest) -> LogMetricsResponse:
         """Takes those metrics of a batch that keep the rules, and lists the others. Raises Invalid when none
         does, Overloaded or Unavailable; then it took nothing."""
-        metrics = message.metrics
+        checked = self._checked(message.metrics)
+        # What waits for room from here on is the batch alone, which is what the bounds count.
+        del message
+        return await self._take(checked)
+
+    def _checked(self, metrics: Sequence[MetricFields]) -> Checked:
         self._check_size(len(metrics))
         now = self._clock()
         rows = _Rows(now)
-        rejected: list[tuple[int, list[FieldViolation]]] = []
-        for index, metric in enumerate(metrics):
+        rejected: list[Rejected] = []
+        for position, metric in enumerate(metrics):
             if violations := self._rules.violations(metric, now):
-                rejected.append((index, violations))
+                rejected.append(Rejected(position, violations))
             else:
                 rows.add(metric)
-        if not rows.rows:
-            self._count_rejected(len(metrics))
-            raise _nothing_right(rejected)
-        await self._offer(MetricBatch.of_rows(rows.rows, rows.label_sets))
-        self._count_rejected(len(rejected))
+        return Checked(MetricBatch.of_rows(rows.rows, rows.label_sets) if rows.rows else None, rejected)
+
+    async def log_metrics_columns(self, request: pa.RecordBatch) -> LogMetricsResponse:
+        """`log_metrics` for a request that was decoded to columns: the same answers, without an object a row."""
+        metrics = request.column("metrics").flatten()
+        self._check_size(len(metrics))
+        now = self._clock()
+        if len(metrics) > _INLINE_ROWS_MAX:
+            checked = await asyncio.to_thread(self._column_rules.check, metrics, now)
+        else:
+            checked = self._column_rules.check(metrics, now)
+        del request, metrics
+        return await self._take(checked)
+
+    async def _take(self, checked: Checked) -> LogMetricsResponse:
+        if checked.batch is None:
+            self._count_rejected(len(checked.rejected))
+            raise _nothing_right(checked.rejected)
+        await self._offer(checked.batch)
+        self._count_rejected(len(checked.rejected))
         return LogMetricsResponse(
-            accepted=len(rows.rows),
+            accepted=checked.batch.rows,
             rejected=[
-                RejectedMetric(index=index, reason="; ".join(map(str, violations)))
-                for index, violations in rejected
+                RejectedMetric(index=position, reason=_reason(violations))
+                for position, violations in checked.rejected
             ],
         )
 
@@ -93,6 +121,7 @@ class IngestorService(AnalyticsServiceBase):
         if rows == 0:
             raise Invalid.fields([FieldViolation("metrics", "must not be empty")])
         if rows > rows_max:
+            self._count_rejected(rows)
             problem = f"has {rows} metrics, {rows_max} at most: send smaller batches"
             raise Invalid.fields([FieldViolation("metrics", problem)])
 
@@ -101,6 +130,9 @@ class IngestorService(AnalyticsServiceBase):
             await self._queue.offer(batch)
         except Later:
             self._telemetry.refused.inc(batch.rows)
+            raise
+        except Invalid:
+            self._count_rejected(batch.rows)
             raise
 
     def _count_rejected(self, rows: int) -> None:
@@ -130,12 +162,18 @@ class _Rows:
         self.rows.append(Row(time_us, metric.service_name, metric.metric_name, metric.value, label_set_id))
 
 
-def _nothing_right(rejected: Sequence[tuple[int, list[FieldViolation]]]) -> Invalid:
-    def told() -> Iterator[FieldViolation]:
-        for index, violations in rejected:
-            yield from (violation.within(f"metrics[{index}]") for violation in violations)
+def _reason(violations: Sequence[FieldViolation]) -> str:
+    told = "; ".join(map(str, violations[:_REASONS_TOLD_MAX]))
+    more = len(violations) - _REASONS_TOLD_MAX
+    return f"{told}; and {more} more" if more > 0 else told
 
-    first = [violation for violation, _ in zip(told(), range(_VIOLATIONS_TOLD_MAX), strict=False)]
+
+def _nothing_right(rejected: Sequence[Rejected]) -> Invalid:
+    def told() -> Iterator[FieldViolation]:
+        for position, violations in rejected:
+            yield from (violation.within(f"metrics[{position}]") for violation in violations)
+
+    first = [violation for violation, _ in zip(told(), range(VIOLATIONS_TOLD_MAX), strict=False)]
     count = len(rejected)
     message = f"none of the {count} metrics can be taken: {first[0]}" if count > 1 else str(first[0])
     return Invalid(message, first)

@@ -20,6 +20,10 @@ from ingestor.model import MetricBatch
 from ingestor.telemetry import Telemetry
 
 _BACKOFF = Backoff()
+# An attempt that takes longer is told to whoever asks whether we are ready.
+_SLOW_S = 10.0
+# How long a cancelled attempt may take to end.
+_GRACE_S = 5.0
 
 
 class QueuedEntry(Protocol):
@@ -65,6 +69,7 @@ class BatchWorker(Generic[EntryT]):
         *,
         backoff: Backoff = _BACKOFF,
         chance: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source = source
         self._repository = repository
@@ -72,33 +77,48 @@ class BatchWorker(Generic[EntryT]):
         self._telemetry = telemetry
         self._backoff = backoff
         self._chance = chance
+        self._clock = clock
         self._task: asyncio.Task[None] | None = None
         self._failure: str | None = None
+        self._attempt_since_s: float | None = None
+        self._ending = False
 
     @property
     def failure(self) -> str | None:
-        """Why the last attempt to store a batch failed; None when it succeeded."""
-        return self._failure
+        """Why batches are not being stored at the moment; None when they are."""
+        if self._failure is not None:
+            return self._failure
+        if self._attempt_since_s is not None and (took_s := self._clock() - self._attempt_since_s) > _SLOW_S:
+            return f"the database has been storing a batch for {took_s:.0f} s"
+        return None
 
     def start_batch_processing(self) -> None:
         """Starts the worker on the running loop."""
         self._task = asyncio.create_task(self._run(), name="batch-worker")
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failure = f"the batch worker died: {type(error).__name__}: {error}"
+            logger.opt(exception=error).critical("the batch worker died: nothing is stored any more")
 
     async def drain(self, timeout_s: float) -> bool:
         """Waits until the closed source is empty, for `timeout_s` at most, and ends the worker. Says whether
         all was stored; what was not stays with the source."""
         if self._task is None:
             return True
-        done, _ = await asyncio.wait({self._task}, timeout=timeout_s)
+        task, self._task = self._task, None
+        done, _ = await asyncio.wait({task}, timeout=timeout_s)
         if not done:
-            self._task.cancel()
-            await asyncio.wait({self._task})
-        self._task = None
-        return bool(done)
+            # A cancellation may come back from the driver as a failure like any other.
+            self._ending = True
+            task.cancel()
+            await asyncio.wait({task}, timeout=_GRACE_S)
+        return bool(done) and not task.cancelled() and task.exception() is None
 
     async def _run(self) -> None:
         source, policy = self._source, self._policy
-        while True:
+        while not self._ending:
             hurried = source.pressed or source.closed
             due_in_s = policy.due_in_s(source.waiting_rows, source.age_s(), pressed=hurried)
             if due_in_s is None and source.closed:
@@ -112,42 +132,48 @@ class BatchWorker(Generic[EntryT]):
 
     async def flush_batch(self, entries: Sequence[EntryT]) -> None:
         """Stores these entries in one transaction, however often it has to be tried, and settles them."""
-        batch = await asyncio.to_thread(MetricBatch.concat, [entry.batch for entry in entries])
+        batches = [entry.batch for entry in entries]
         failures = 0
-        while not await self._try(batch):
+        while not await self._try(batches):
+            if self._ending:
+                return
             failures += 1
             await asyncio.sleep(self._backoff.delay_s(failures, self._chance()))
         self._source.settle(entries)
 
-    async def _try(self, batch: MetricBatch) -> bool:
-        """One attempt; False when the same batch has to be tried again."""
-        started = time.perf_counter()
+    async def _try(self, batches: Sequence[MetricBatch]) -> bool:
+        """One attempt; False when the same rows have to be tried again."""
+        self._attempt_since_s = started = self._clock()
+        rows = sum(batch.rows for batch in batches)
         try:
+            batch = await asyncio.to_thread(MetricBatch.concat, batches)
             await self._repository.bulk_insert_metrics(batch)
         except RowsRefused as error:
-            self._telemetry.dropped.inc(batch.rows)
-            logger.bind(rows=batch.rows, sqlstate=error.sqlstate).error(
+            self._telemetry.dropped.inc(rows)
+            logger.bind(rows=rows, sqlstate=error.sqlstate).error(
                 "a batch was dropped, because the database refuses its data: {}", error
             )
         except StorageUnavailable as error:
-            self._failed(batch, str(error), error.sqlstate)
+            self._failed(rows, str(error), error.sqlstate)
             return False
         except Exception as error:  # noqa: BLE001 - our own mistake must not cost what was acknowledged
             logger.opt(exception=error).error("storing a batch failed in a way that was not foreseen")
-            self._failed(batch, f"{type(error).__name__}: {error}", None)
+            self._failed(rows, f"{type(error).__name__}: {error}", None)
             return False
         else:
-            self._telemetry.committed.inc(batch.rows)
-            self._telemetry.flush_rows.observe(batch.rows)
-            self._telemetry.flush_seconds.observe(time.perf_counter() - started)
+            self._telemetry.committed.inc(rows)
+            self._telemetry.flush_rows.observe(rows)
+            self._telemetry.flush_seconds.observe(self._clock() - started)
             if self._failure is not None:
-                logger.bind(rows=batch.rows).info("the database stores batches again")
+                logger.bind(rows=rows).info("the database stores batches again")
+        finally:
+            self._attempt_since_s = None
         self._failure = None
         return True
 
-    def _failed(self, batch: MetricBatch, reason: str, sqlstate: str | None) -> None:
+    def _failed(self, rows: int, reason: str, sqlstate: str | None) -> None:
         self._telemetry.flush_failures.inc()
         self._failure = reason
-        logger.bind(rows=batch.rows, sqlstate=sqlstate).warning(
-            "a batch was rolled back, is kept and will be tried again: {}", reason
+        logger.bind(rows=rows, sqlstate=sqlstate).warning(
+            "a batch could not be stored, is kept and will be tried again: {}", reason
         )

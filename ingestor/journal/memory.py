@@ -68,6 +68,9 @@ class MemoryJournal:
         self._held_rows = 0
         self._held_bytes = 0
         self._closed = False
+        self._hurried = False
+        self._refused = False
+        self._oldest_read_at_s: float | None = None
         self._reader: asyncio.Future[None] | None = None
         self._reader_rows = 0
 
@@ -93,8 +96,13 @@ class MemoryJournal:
 
     @property
     def pressed(self) -> bool:
-        """Whether somebody waits for room."""
-        return bool(self._waiters)
+        """Whether somebody waits for room, or was refused since rows were last settled, or `hurry` was called."""
+        return bool(self._waiters) or self._refused or self._hurried
+
+    @property
+    def full(self) -> bool:
+        """Whether the next offer would most likely wait or be refused."""
+        return bool(self._waiters) or self._refused or self._held_rows >= self._limits.rows
 
     @property
     def closed(self) -> bool:
@@ -104,6 +112,18 @@ class MemoryJournal:
     def age_s(self) -> float:
         """Seconds that the oldest unread entry has waited; 0 when there is none."""
         return self._clock() - self._entries[0].taken_at_s if self._entries else 0.0
+
+    def oldest_age_s(self) -> float:
+        """Seconds since the oldest entry that is not settled was taken; 0 when there is none."""
+        oldest_at_s = self._oldest_read_at_s
+        if oldest_at_s is None and self._entries:
+            oldest_at_s = self._entries[0].taken_at_s
+        return 0.0 if oldest_at_s is None else self._clock() - oldest_at_s
+
+    def hurry(self) -> None:
+        """Nobody should wait for fuller batches any more."""
+        self._hurried = True
+        self._wake_reader()
 
     async def offer(self, batch: MetricBatch) -> None:
         """Takes the batch whole; returns once it is in the queue.
@@ -126,9 +146,9 @@ class MemoryJournal:
             await self._wait_for_room(batch)
 
     async def wait(self, rows: int, timeout_s: float | None) -> None:
-        """Returns when `rows` wait to be read, somebody waits for room, the queue is closed, or after
+        """Returns when `rows` wait to be read, or some and the queue is pressed, when it is closed, or after
         `timeout_s` seconds."""
-        if self._waiting_rows >= rows or self.pressed or self._closed:
+        if self._waiting_rows >= rows or (self.pressed and self._entries) or self._closed:
             return
         self._reader = asyncio.get_running_loop().create_future()
         self._reader_rows = rows
@@ -148,12 +168,16 @@ class MemoryJournal:
             rows += entry.batch.rows
             taken.append(entry)
         self._waiting_rows -= rows
+        if taken and self._oldest_read_at_s is None:
+            self._oldest_read_at_s = taken[0].taken_at_s
         return taken
 
     def settle(self, entries: Sequence[Entry]) -> None:
-        """These entries are stored (or given up): their room is free again."""
+        """These entries, all that were read, are stored (or given up): their room is free again."""
         self._held_rows -= sum(entry.batch.rows for entry in entries)
         self._held_bytes -= sum(entry.batch.size_bytes for entry in entries)
+        self._oldest_read_at_s = None
+        self._refused = False
         self._admit()
 
     def close(self) -> None:
@@ -223,7 +247,12 @@ class MemoryJournal:
             self._reader.set_result(None)
 
     def _full(self) -> Overloaded:
-        msg = f"the queue is full ({self._held_rows} of {self._limits.rows} metrics): nothing was taken"
+        self._refused = True
+        self._wake_reader()
+        msg = (
+            f"the queue is full ({self._held_rows} of {self._limits.rows} metrics,"
+            f" {self._held_bytes} of {self._limits.bytes} bytes): nothing was taken"
+        )
         return Overloaded(msg, _RETRY_AFTER_S)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Protocol
 
@@ -18,8 +18,6 @@ from ingestor.errors import FieldViolation
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _CACHED_NAMES_MAX = 65_536
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class Limits(BaseModel):
@@ -74,7 +72,7 @@ class Rules:
         if metric.time is not None and (problem := self._time_problem(metric.time, now)):
             yield FieldViolation("time", problem)
         if metric.labels:
-            yield from self._label_violations(metric.labels)
+            yield from label_problems(metric.labels, self.limits)
 
     def _time_problem(self, time: datetime, now: datetime) -> str | None:
         if time < now - self.limits.time_past_max:
@@ -83,30 +81,38 @@ class Rules:
             return f"is more than {_days(self.limits.time_future_max)} ahead (TIME_FUTURE_MAX)"
         return None
 
-    def _label_violations(self, labels: Mapping[str, str]) -> Iterator[FieldViolation]:
-        if len(labels) > self.limits.labels_max:
-            yield FieldViolation("labels", f"has {len(labels)} labels, {self.limits.labels_max} at most")
-            return
-        for name, value in labels.items():
-            if problem := name_problem(name, self.limits.label_name_bytes_max):
-                yield FieldViolation("labels", f"a label's name {problem}")
-            elif problem := label_value_problem(value, self.limits.label_value_bytes_max):
-                yield FieldViolation(f'labels["{name}"]', problem)
+
+def label_problems(labels: Mapping[str, str], limits: Limits) -> Iterator[FieldViolation]:
+    """Every rule that a set of labels breaks."""
+    if len(labels) > limits.labels_max:
+        yield FieldViolation("labels", f"has {len(labels)} labels, {limits.labels_max} at most")
+        return
+    for name, value in sorted(labels.items()):  # a map has no order, and the answer should have one
+        if problem := name_problem(name, limits.label_name_bytes_max):
+            yield FieldViolation("labels", f"a label's name {problem}")
+        elif problem := label_value_problem(value, limits.label_value_bytes_max):
+            yield FieldViolation(f'labels["{name}"]', problem)
 
 
-@lru_cache(maxsize=_CACHED_NAMES_MAX)
 def name_problem(name: str, bytes_max: int) -> str | None:
     """What is wrong with a service, metric or label name; None if nothing is."""
+    if len(name) > bytes_max:
+        return f"is longer than {bytes_max} bytes"
+    return _short_name_problem(name, bytes_max)
+
+
+# Only what is short gets here: a cache of what callers send must not be what fills the memory.
+@lru_cache(maxsize=_CACHED_NAMES_MAX)
+def _short_name_problem(name: str, bytes_max: int) -> str | None:
     if not name:
         return "must not be empty"
-    if len(name) > bytes_max or len(name.encode()) > bytes_max:
+    if len(name.encode()) > bytes_max:
         return f"is longer than {bytes_max} bytes"
     if _CONTROL.search(name):
         return "has a control character"
     return None
 
 
-@lru_cache(maxsize=_CACHED_NAMES_MAX)
 def label_value_problem(value: str, bytes_max: int) -> str | None:
     """What is wrong with a label's value; None if nothing is. It may be empty, and hold line breaks."""
     if len(value) > bytes_max or len(value.encode()) > bytes_max:
@@ -114,11 +120,6 @@ def label_value_problem(value: str, bytes_max: int) -> str | None:
     if "\0" in value:
         return "has a NUL character, which PostgreSQL can't store"
     return None
-
-
-def microseconds(time: datetime) -> int:
-    """Microseconds since 1970-01-01 UTC, exactly (a float of seconds would round)."""
-    return (time - _EPOCH) // _MICROSECOND
 
 
 def _days(span: timedelta) -> str:

@@ -30,7 +30,7 @@ _POOL_SIZE_MAX = 4
 _CONNECT: dict[str, Any] = {
     "timeout": _CONNECT_TIMEOUT_S,
     # What is acknowledged as committed must be on the server's disk, whatever its default says.
-    "server_settings": {"synchronous_commit": "on", "application_name": "ingestor"},
+    "server_settings": {"synchronous_commit": "on", "TimeZone": "UTC", "application_name": "ingestor"},
 }
 # Those with which we can't go on: no point in naming SQLSTATEs beyond what an operator can act on.
 _REMEDIES = {
@@ -49,6 +49,15 @@ SELECT current_setting('server_version') AS postgresql,
        (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb') AS timescaledb,
        (SELECT relkind::text FROM pg_class WHERE oid = to_regclass('metrics')) AS relkind
 """
+_RIGHTS = {
+    "INSERT ON metrics": "SELECT has_table_privilege('metrics', 'INSERT')",
+    "SELECT, INSERT ON label_sets": (
+        "SELECT has_table_privilege('label_sets', 'INSERT') AND has_table_privilege('label_sets', 'SELECT')"
+    ),
+    "EXECUTE ON FUNCTION ensure_metrics_partition": (
+        "SELECT has_function_privilege('ensure_metrics_partition(timestamptz)', 'EXECUTE')"
+    ),
+}
 _IS_HYPERTABLE = """
 SELECT EXISTS (
   SELECT FROM timescaledb_information.hypertables AS h
@@ -94,10 +103,13 @@ class Database:
         """The same database is at another address from now on: new connections go there."""
         self._pool.set_connect_args(url, **_CONNECT)
 
-    async def problem(self) -> str | None:
-        """Why the database can't be used at this moment; None when it answers."""
+    async def problem(self, timeout_s: float) -> str | None:
+        """Why the database can't be used at this moment; None when it answers within `timeout_s` seconds."""
         try:
-            await self.transactions.execute("SELECT 1")
+            async with asyncio.timeout(timeout_s):
+                await self.transactions.execute("SELECT 1")
+        except TimeoutError:
+            return f"the database did not answer within {timeout_s:g} s"
         except FAILURES as error:
             return describe(error)
         return None
@@ -121,7 +133,9 @@ async def open_database(url: str) -> Database:
                 _fit(await facts(connection))
             applied = await migrate(pool)
             async with pool.acquire() as connection:
-                return Database(pool, await facts(connection), applied)
+                found = await facts(connection)
+                await _may_write(connection, found)
+                return Database(pool, found, applied)
     except BaseException:
         pool.terminate()
         raise
@@ -155,6 +169,18 @@ async def facts(connection: AnyConnection) -> DatabaseFacts:
 def _fit(found: DatabaseFacts) -> None:
     if found.major < POSTGRESQL_MIN:
         msg = f"PostgreSQL {POSTGRESQL_MIN} or newer is needed, this is {found.postgresql}"
+        raise DatabaseProblem(msg)
+
+
+async def _may_write(connection: AnyConnection, found: DatabaseFacts) -> None:
+    """Raises DatabaseProblem when the role lacks a right that storing takes: better now than at the first row."""
+    missing = [
+        right
+        for right, query in _RIGHTS.items()
+        if (found.table == "partitioned" or "FUNCTION" not in right) and not await connection.fetchval(query)
+    ]
+    if missing:
+        msg = f"the role {found.role} lacks rights to store: GRANT {', '.join(missing)} TO {found.role}"
         raise DatabaseProblem(msg)
 
 

@@ -13,10 +13,14 @@ from ingestor.errors import RowsRefused, StorageError, StorageUnavailable
 
 # PostgreSQL's appendix A: class 22 is "data exception", class 23 "integrity constraint violation".
 _DATA_CLASSES = ("22", "23")
-# COPY finds no partition for a row: somebody dropped the one that we made. The schema's fault, not the row's.
-_NO_PARTITION = "no partition of relation"
 
-FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+FAILURES = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # how a connection that died in the middle of a reply often shows
+    OSError,
+    TimeoutError,
+)
 """What a broken or refusing database raises through asyncpg."""
 
 
@@ -30,8 +34,10 @@ def classify(error: BaseException) -> StorageError:
 
 
 def is_missing_partition(error: BaseException) -> bool:
-    """Whether a row's week has no partition (any more)."""
-    return isinstance(error, asyncpg.CheckViolationError) and str(error).startswith(_NO_PARTITION)
+    """Whether COPY found no partition for a row: somebody dropped the one that we made, so it is the schema's
+    fault and not the row's. Its SQLSTATE is that of a broken CHECK, but it names no constraint (and its text is
+    in the server's language)."""
+    return isinstance(error, asyncpg.CheckViolationError) and error.constraint_name is None
 
 
 def describe(error: BaseException) -> str:

@@ -34,6 +34,10 @@ class LabelSets:
         if label_sets:
             await connection.execute(_INSERT, list(label_sets), list(label_sets.values()))
 
+    def forget(self) -> None:
+        """Nothing is known to be in the table."""
+        self._committed.clear()
+
     def remember(self, label_sets: Mapping[int, str]) -> None:
         """They are committed."""
         if len(self._committed) + len(label_sets) > _REMEMBERED_MAX:

@@ -5,6 +5,7 @@ It neither retries nor drops; it says whose fault a failure is and leaves that t
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
 import pyarrow as pa
@@ -12,9 +13,13 @@ import pyarrow as pa
 from ingestor.errors import StorageUnavailable
 from ingestor.model import MetricBatch
 from ingestor.storage.copy import binary_copy
-from ingestor.storage.faults import FAILURES, classify, is_missing_partition
+from ingestor.storage.faults import FAILURES, classify
 from ingestor.storage.label_sets import LabelSets
 from ingestor.storage.transactions import Connection, TransactionManager, until_lost
+
+# A server that has not stored a batch by then is asked again on a new connection: a network that swallows packets
+# is otherwise noticed by nobody. Waiting for a lock may take longer and is then begun anew.
+_STORE_S_MAX = 60.0
 
 
 class Partitions(Protocol):
@@ -48,15 +53,24 @@ class MetricRepository:
         columns = batch.columns
         new_sets = self._label_sets.unknown(batch.label_sets)
         try:
-            await self._partitions.ensure(columns.column("time"))
-            async with self._transactions.transaction() as connection:
-                await self._label_sets.insert(connection, new_sets)
-                await _copy(connection, columns)
+            async with asyncio.timeout(_STORE_S_MAX):
+                await self._partitions.ensure(columns.column("time"))
+                async with self._transactions.transaction() as connection:
+                    await self._label_sets.insert(connection, new_sets)
+                    await _copy(connection, columns)
+        except StorageUnavailable:
+            await self._forget()
+            raise
         except FAILURES as error:
-            if is_missing_partition(error):
-                self._partitions.forget()
+            await self._forget()
             raise classify(error) from error
         self._label_sets.remember(new_sets)
+
+    async def _forget(self) -> None:
+        """Takes nothing about the database for granted that was true before a failure."""
+        self._partitions.forget()
+        self._label_sets.forget()
+        await self._transactions.renew()
 
 
 async def _copy(connection: Connection, columns: pa.RecordBatch) -> None:

@@ -21,6 +21,8 @@ AnyConnection: TypeAlias = "Connection | asyncpg.Connection[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 _ACQUIRE_TIMEOUT_S = 30.0
+# How long a server is given for what should take it no time.
+_GRACE_S = 2.0
 
 
 class TransactionManager:
@@ -35,13 +37,43 @@ class TransactionManager:
 
         Raises what asyncpg raises (see `ingestor.storage.faults`).
         """
-        async with self._pool.acquire(timeout=_ACQUIRE_TIMEOUT_S) as connection, connection.transaction():
-            yield connection
+        async with self._pool.acquire(timeout=_ACQUIRE_TIMEOUT_S) as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                yield connection
+            except asyncpg.PostgresError:
+                await _roll_back(connection, transaction)
+                raise
+            except BaseException:
+                # The server did not answer, or nobody waits for its answer any more: there is no telling what it
+                # would say to ROLLBACK. It rolls back by itself when the connection is gone.
+                connection.terminate()
+                raise
+            await transaction.commit()
 
     async def execute(self, query: str, *arguments: Any) -> Any:
         """One statement in a transaction of its own; returns the first column of its first row."""
         async with self._pool.acquire(timeout=_ACQUIRE_TIMEOUT_S) as connection:
-            return await connection.fetchval(query, *arguments)
+            try:
+                return await connection.fetchval(query, *arguments)
+            except asyncpg.PostgresError:
+                raise
+            except BaseException:
+                connection.terminate()  # or giving it back to the pool would wait for an answer
+                raise
+
+    async def renew(self) -> None:
+        """Uses no present connection again: after a failover they may still lead to the old server."""
+        await self._pool.expire_connections()
+
+
+async def _roll_back(connection: Connection, transaction: asyncpg.transaction.Transaction) -> None:
+    try:
+        async with asyncio.timeout(_GRACE_S):
+            await transaction.rollback()
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
+        connection.terminate()
 
 
 async def until_lost(connection: Connection, work: Awaitable[ResultT]) -> ResultT:
@@ -67,6 +99,7 @@ async def until_lost(connection: Connection, work: Awaitable[ResultT]) -> Result
         raise StorageUnavailable(msg)
     finally:
         if not task.done():
+            # Cancelling asks the server to stop, which a server that does not answer won't do.
             task.cancel()
-            await asyncio.wait({task})
+            await asyncio.wait({task}, timeout=_GRACE_S)
         connection.remove_termination_listener(connection_lost)

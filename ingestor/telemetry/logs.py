@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from loguru import logger
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 _TEXT = "<green>{time:YYYY-MM-DD HH:mm:ss.SSS}</green> <level>{level: <8}</level> {message}"
 # Chatty below WARNING: grpclib logs each cancelled call, aiohttp each request, asyncio each selector.
 _QUIET = ("grpclib", "aiohttp", "asyncio", "hpack", "h2")
+
+
+# A traceback shows code and never the values in it: those are requests, and secrets.
+_NO_VALUES: Any = {"backtrace": False, "diagnose": False}
 
 
 class _ToLoguru(logging.Handler):
@@ -39,9 +43,9 @@ def configure(log_format: str, log_level: str, stream: TextIO = sys.stderr) -> N
     """
     logger.remove()
     if log_format == "json":
-        logger.add(_JsonLines(stream), level=log_level, format="{message}")
+        logger.add(_JsonLines(stream), level=log_level, format="{message}", **_NO_VALUES)
     else:
-        logger.add(stream, level=log_level, format=_text_line, backtrace=False, diagnose=False)
+        logger.add(stream, level=log_level, format=_text_line, **_NO_VALUES)
     logging.basicConfig(handlers=[_ToLoguru()], level=logging.NOTSET, force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -45,10 +45,12 @@ class Telemetry:
         self.committed = self._counter("ingestor_metrics_committed", "Metrics committed to the database.")
         # Moves when the database refuses a batch as data (SQLSTATE class 22 or 23): alert on any.
         self.dropped = self._counter("ingestor_metrics_dropped", "Metrics given up, refused by the database.")
-        # Moves when a request finds no room in the queue, or the server stopping: nothing of it was taken.
+        # Moves when valid metrics find no room in the queue, or the queue closed: nothing of them was taken.
         self.refused = self._counter("ingestor_metrics_refused", "Metrics refused for want of room.")
-        # Moves when a batch was rolled back and will be tried again.
-        self.flush_failures = self._counter("ingestor_flush_failures", "Flushes that were rolled back.")
+        # Moves when a batch could not be stored, is kept and will be tried again.
+        self.flush_failures = self._counter(
+            "ingestor_flush_failures", "Flushes that failed and are tried again."
+        )
         # Moves with each committed batch.
         self.flush_rows = Histogram(
             "ingestor_flush_rows", "Rows per committed batch.", buckets=_FLUSH_ROWS, registry=self.registry
@@ -64,9 +66,9 @@ class Telemetry:
         self.pending = self._gauge("ingestor_metrics_pending", "Metrics queued or being stored.")
         # Read when scraped: the memory that they take.
         self.pending_bytes = self._gauge("ingestor_queue_bytes", "Bytes of memory that pending metrics take.")
-        # Read when scraped: seconds since the oldest metric that waits was taken; 0 when none waits.
+        # Read when scraped: seconds since the oldest metric that is not yet committed was taken; 0 without any.
         self.oldest_age = self._gauge(
-            "ingestor_queue_oldest_age_seconds", "Age of the oldest waiting metric."
+            "ingestor_queue_oldest_age_seconds", "Age of the oldest pending metric."
         )
         # Read when scraped: requests that wait for room in the queue (up to ADMISSION_WAIT).
         self.waiting_requests = self._gauge("ingestor_queue_waiting_requests", "Requests waiting for room.")

@@ -7,23 +7,17 @@ once per message type, when the service is bound.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from betterproto2 import Message as TypedMessage
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from ingestor.timestamps import to_datetime
+
 Convert = Callable[[Any], Any]
 _Reader = tuple[str, str, bool, Convert | None]
 """Our field's name, the proto's, whether it has presence, and how its value is converted (None: as it is)."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EARLIEST = datetime.min.replace(tzinfo=UTC)
-_LATEST = datetime.max.replace(tzinfo=UTC)
-# google/protobuf/timestamp.proto: from 0001-01-01T00:00:00Z to 9999-12-31T23:59:59.999999999Z.
-_SECONDS_MIN, _SECONDS_MAX = -62_135_596_800, 253_402_300_799
-_NANOS_MAX = 999_999_999
 
 
 class Converter:
@@ -81,7 +75,7 @@ class Converter:
         if field.message_type is None:
             return None
         if field.message_type.full_name == "google.protobuf.Timestamp":
-            return to_datetime
+            return lambda timestamp: to_datetime(timestamp.seconds, timestamp.nanos)
         if unwrap is None:
             return self.to_typed(field.message_type, kind)
         convert = self.to_typed(field.message_type, unwrap())
@@ -91,17 +85,3 @@ class Converter:
 def _known(typed: type[TypedMessage]) -> Any:
     """What betterproto2 keeps of a message class: its fields by number, and their types."""
     return typed._betterproto  # type: ignore[arg-type] # a classproperty, which its annotation hides
-
-
-def to_datetime(timestamp: Any) -> datetime:
-    """A Timestamp in UTC, cut to microseconds.
-
-    One that is out of its own range, which a datetime can't express, becomes the earliest or latest moment
-    that a datetime can: no sensible range of times contains that, so whoever checks the range refuses it.
-    """
-    seconds, nanos = timestamp.seconds, timestamp.nanos
-    if seconds < _SECONDS_MIN:
-        return _EARLIEST
-    if seconds > _SECONDS_MAX or not 0 <= nanos <= _NANOS_MAX:
-        return _LATEST
-    return _EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1000)

@@ -10,16 +10,18 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, Protocol
 
+import pyarrow as pa
 from betterproto2.casing import snake_case
 from google.api import annotations_pb2
 from google.api.http_pb2 import HttpRule
-from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor import Descriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from ingestor.errors import Invalid
+from ingestor.errors import FieldViolation, Invalid
+from ingestor.transport.columns import ColumnDecoder, count_elements
 from ingestor.transport.messages import Converter
 
 
@@ -40,6 +42,7 @@ class Rpc:
     http: HttpRule | None
     _to_typed: Callable[[Message], Any] = field(repr=False)
     _method: Callable[[Any], Awaitable[Any]] = field(repr=False)
+    _columns: ColumnCall | None = field(repr=False)
 
     def parse(self, body: bytes) -> Message:
         """The request from its protobuf bytes. Raises Invalid for what is not exactly one message."""
@@ -49,9 +52,56 @@ class Rpc:
             msg = f"the body is not a valid {self.request.DESCRIPTOR.full_name}"
             raise Invalid(msg) from None
 
+    async def serve(self, body: bytes) -> bytes:
+        """Answers protobuf bytes with protobuf bytes, by columns where the service takes them. Raises Invalid and
+        what the method raises."""
+        answering = self._typed_call(self.parse(body)) if self._columns is None else self._column_call(body)
+        del body  # the method may wait for long
+        return bytes(await answering)
+
     async def call(self, request: Message) -> bytes:
-        """Calls the service; returns the response's protobuf bytes. Raises what the method raises."""
-        return bytes(await self._method(self._to_typed(request)))
+        """Calls the typed method; returns the response's protobuf bytes. Raises what the method raises."""
+        answering = self._typed_call(request)
+        del request
+        return bytes(await answering)
+
+    def _typed_call(self, request: Message) -> Awaitable[Any]:
+        return self._method(self._to_typed(request))
+
+    def _column_call(self, body: bytes) -> Awaitable[Any]:
+        assert self._columns is not None
+        self._columns.check_size(body)
+        self.parse(body)  # strictly, as the column decoder does not
+        return self._columns.call(body)
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnCall:
+    """A bulk method's columnar entry: the service's method of the same name with `_columns` behind it, which takes
+    the request as an Arrow record batch of one row. `elements_max` bounds the request's one list."""
+
+    decoder: ColumnDecoder
+    method: Callable[[pa.RecordBatch], Awaitable[Any]]
+    list_name: str
+    elements_max: int
+
+    def check_size(self, body: bytes) -> None:
+        """Raises Invalid when the list has too many elements, before anything is made of them."""
+        if count_elements(body, self.elements_max) > self.elements_max:
+            problem = f"has too many elements, {self.elements_max} at most: send smaller batches"
+            raise Invalid.fields([FieldViolation(self.list_name, problem)])
+
+    def call(self, body: bytes) -> Awaitable[Any]:
+        """Decodes the (valid) body and calls the method, which is still to be awaited."""
+        return self.method(self.decoder.decode(body))
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnOptions:
+    """How bulk requests become columns: by which decoder, and of how many elements at most."""
+
+    decoder: Callable[[Descriptor], ColumnDecoder]
+    elements_max: int
 
 
 class Descriptors:
@@ -72,15 +122,18 @@ class Descriptors:
         """Those of a generated package: its `descriptors.binpb`."""
         return cls(files(package).joinpath("descriptors.binpb").read_bytes())
 
-    def bind(self, service: TypedService) -> list[Rpc]:
-        """The methods of `service`, which implements a service of this set. Raises ValueError for a method
-        that can't be served."""
+    def bind(self, service: TypedService, columns: ColumnOptions) -> list[Rpc]:
+        """The methods of `service`, which implements a service of this set. Raises ValueError for a method that
+        can't be served."""
         converter = Converter()
         return [
-            self._bind(service, path, handler, converter) for path, handler in service.__mapping__().items()
+            self._bind(path, handler.request_type, service, converter, columns)
+            for path, handler in service.__mapping__().items()
         ]
 
-    def _bind(self, service: TypedService, path: str, handler: Any, converter: Converter) -> Rpc:
+    def _bind(
+        self, path: str, typed: type[Any], service: TypedService, converter: Converter, columns: ColumnOptions
+    ) -> Rpc:
         service_name, _, name = path[1:].partition("/")
         described: ServiceDescriptor = self.pool.FindServiceByName(service_name)
         method = described.methods_by_name[name]
@@ -89,11 +142,23 @@ class Descriptors:
             msg = f"{path}: streaming methods can't be served"
             raise ValueError(msg)
         rule = proto.options.Extensions[annotations_pb2.http]
+        columnar = getattr(service, f"{snake_case(name)}_columns", None)
         return Rpc(
             path=path,
             request=GetMessageClass(method.input_type),
             response=GetMessageClass(method.output_type),
             http=rule if rule.WhichOneof("pattern") else None,
-            _to_typed=converter.to_typed(method.input_type, handler.request_type),
+            _to_typed=converter.to_typed(method.input_type, typed),
             _method=getattr(service, snake_case(name)),
+            _columns=None if columnar is None else _column_call(columnar, method.input_type, columns),
         )
+
+
+def _column_call(
+    method: Callable[[pa.RecordBatch], Awaitable[Any]], request: Descriptor, options: ColumnOptions
+) -> ColumnCall:
+    first = request.fields_by_number[1]
+    if not first.is_repeated:
+        msg = f"{request.full_name}: a columnar method needs a list as its request's field 1"
+        raise ValueError(msg)
+    return ColumnCall(options.decoder(request), method, first.name, options.elements_max)

@@ -193,3 +193,61 @@ async def test_the_books_balance(failures: int) -> None:
         value(telemetry, f"ingestor_metrics_{name}_total") for name in ("received", "committed", "dropped")
     )
     assert (received, committed, dropped, journal.held_rows) == (7, 4, 3, 0)
+
+
+async def test_a_worker_that_dies_is_no_secret() -> None:
+    """Readiness says so, the log has a CRITICAL line, and a drain does not claim that all was stored."""
+
+    class BrokenJournal(MemoryJournal):
+        def read(self, rows_max: int) -> list[Entry]:
+            raise MemoryError("no more")
+
+    levels: list[str] = []
+    sink = logger.add(lambda message: levels.append(message.record["level"].name), level="ERROR")
+    journal = BrokenJournal(limits())
+    worker = BatchWorker(journal, ScriptedRepository(), FlushPolicy(1, 1000), Telemetry())
+    worker.start_batch_processing()
+    await journal.offer(batch())
+    journal.close()
+    assert not await worker.drain(10)
+    logger.remove(sink)
+    assert "MemoryError" in str(worker.failure)
+    assert levels == ["CRITICAL"]
+
+
+async def test_a_stored_batch_that_takes_its_time_is_told() -> None:
+    """A database that hangs without failing is seen by readiness after ten seconds."""
+    now = 100.0
+    repository = ScriptedRepository()
+    repository.gate.clear()
+    journal = MemoryJournal(limits())
+    policy = FlushPolicy(1, 1000)
+    worker = BatchWorker(journal, repository, policy, Telemetry(), clock=lambda: now)
+    worker.start_batch_processing()
+    await journal.offer(batch())
+    while journal.waiting_rows:
+        await asyncio.sleep(0)
+    now = 109.0
+    told = [worker.failure]
+    now = 111.0
+    told.append(worker.failure)
+    repository.gate.set()
+    await stop(journal, worker)
+    assert [*told, worker.failure] == [None, "the database has been storing a batch for 11 s", None]
+
+
+async def test_draining_ends_although_the_driver_swallows_the_cancellation() -> None:
+    """As asyncpg may, which turns it into a time-out of its own."""
+
+    class Swallowing(ScriptedRepository):
+        async def bulk_insert_metrics(self, batch: MetricBatch) -> None:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise StorageUnavailable("TimeoutError") from None
+
+    journal, worker, _ = make(Swallowing(), size=1)
+    await journal.offer(batch())
+    journal.close()
+    assert not await asyncio.wait_for(worker.drain(0.02), 10)
+    assert journal.held_rows == 1

@@ -112,8 +112,36 @@ class JournalContract(ABC):
         await journal.offer(batch())
         with pytest.raises(Overloaded):
             await journal.offer(batch())
-        assert not journal.pressed
+        assert journal.waiting_offers == 0
         assert journal.held_rows == 1
+
+    async def test_a_refusal_presses_until_rows_are_settled(self) -> None:
+        """Who was refused wants room no less than who waits for it: fuller batches are not worth waiting for."""
+        journal = self.make(limits(rows=2))
+        await journal.offer(batch(2))
+        assert (journal.pressed, journal.full) == (False, True)
+        with pytest.raises(Overloaded):
+            await journal.offer(batch())
+        assert (journal.pressed, journal.full) == (True, True)
+        await asyncio.wait_for(journal.wait(MANY, None), 5)
+        journal.settle(journal.read(MANY))
+        assert (journal.pressed, journal.full) == (False, False)
+
+    async def test_hurrying_presses_from_then_on(self) -> None:
+        """The reader is woken, and is not kept spinning while there is nothing to read."""
+        journal = self.make(limits())
+        await journal.offer(batch())
+        reader = asyncio.create_task(journal.wait(5, None))
+        await turns()
+        journal.hurry()
+        await asyncio.wait_for(reader, 5)
+        journal.settle(journal.read(MANY))
+        assert journal.pressed
+        reader = asyncio.create_task(journal.wait(1, None))
+        await turns()
+        assert not reader.done()
+        await journal.offer(batch())
+        await asyncio.wait_for(reader, 5)
 
     async def test_nobody_overtakes_who_waits(self) -> None:
         """A large request is not starved by small ones that would still fit."""

@@ -24,12 +24,14 @@ async def test_the_age_is_that_of_the_oldest_unread_entry() -> None:
     now = 100.0
     journal = MemoryJournal(limits(), clock=lambda: now)
     assert journal.age_s() == 0
-    await journal.offer(batch())
+    await journal.offer(batch(2))
     now = 103.0
-    await journal.offer(batch())
     assert journal.age_s() == 3
-    journal.read(1)
+    entries = journal.read(1)
     assert journal.age_s() == 0
+    assert journal.oldest_age_s() == 3
+    journal.settle(entries)
+    assert journal.oldest_age_s() == 0
 
 
 async def test_what_is_taken_is_told() -> None:

@@ -54,5 +54,5 @@ def test_a_single_row_counts_what_it_takes_in_memory() -> None:
     """The bound in bytes is worth something only if small requests don't count as nothing."""
     small = MetricBatch.of_row(Row(0, "s", "m", 1.0), {})
     labelled = MetricBatch.of_row(Row(0, "s", "m", 1.0, 1), {1: "x" * 1000})
-    assert small.size_bytes > 200
-    assert labelled.size_bytes - small.size_bytes == 1000
+    assert small.size_bytes > 500
+    assert labelled.size_bytes - small.size_bytes > 1000

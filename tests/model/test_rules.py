@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestor.model import Limits, Rules
-from ingestor.model.rules import microseconds
+from ingestor.model.rules import _short_name_problem
+from ingestor.timestamps import microseconds
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 RULES = Rules(Limits())
@@ -85,6 +86,14 @@ def test_every_broken_rule_is_told() -> None:
     """A caller learns of all mistakes at once, in the order of the fields."""
     metric = Metric(service_name="", metric_name="", value=None, time=datetime.min.replace(tzinfo=UTC))
     assert broken(metric) == ["service_name", "metric_name", "value", "time"]
+
+
+def test_what_is_too_long_is_kept_in_no_cache() -> None:
+    """Refused requests must not be what fills the memory."""
+    before = _short_name_problem.cache_info().currsize
+    for number in range(10):
+        assert broken(replace(GOOD, service_name=f"{number}" + "x" * 10_000)) == ["service_name"]
+    assert _short_name_problem.cache_info().currsize <= before + 1
 
 
 @given(

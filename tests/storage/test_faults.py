@@ -9,6 +9,12 @@ from ingestor.errors import RowsRefused, StorageUnavailable
 from ingestor.storage.faults import classify, describe
 
 
+def check_violation(text: str, constraint: str | None) -> asyncpg.CheckViolationError:
+    error = asyncpg.CheckViolationError(text)
+    error.constraint_name = constraint
+    return error
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -16,7 +22,7 @@ from ingestor.storage.faults import classify, describe
         asyncpg.NumericValueOutOfRangeError("out of range"),
         asyncpg.NotNullViolationError("null value"),
         asyncpg.UniqueViolationError("duplicate key"),
-        asyncpg.CheckViolationError("violates check constraint"),
+        check_violation("violates check constraint", "small"),
     ],
 )
 def test_the_rows_fault(error: asyncpg.PostgresError) -> None:
@@ -39,7 +45,9 @@ def test_the_rows_fault(error: asyncpg.PostgresError) -> None:
         asyncpg.TooManyConnectionsError("too many"),
         asyncpg.UndefinedTableError("no such table"),
         asyncpg.InsufficientPrivilegeError("permission denied"),
-        asyncpg.CheckViolationError('no partition of relation "metrics" found for row'),
+        check_violation('no partition of relation "metrics" found for row', None),
+        check_violation("keine Partition von Relation »metrics« für die Zeile gefunden", None),
+        asyncpg.InternalClientError("got result for unknown protocol state"),
         asyncpg.InterfaceError("connection is closed"),
         ConnectionRefusedError(111, "Connection refused"),
         TimeoutError(),

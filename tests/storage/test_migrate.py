@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import asyncpg
 import pytest
 
 from ingestor.errors import DatabaseProblem
+from ingestor.model import MetricBatch, Row, label_set
 from ingestor.storage.database import inspect, open_database, redacted
 from ingestor.storage.migrate import migrations
+from ingestor.timestamps import microseconds
 
 FIRST_DESIGN = (
     "CREATE TABLE metrics (time timestamptz NOT NULL, service_name text NOT NULL,"
@@ -140,7 +143,7 @@ async def test_a_newer_schema_is_refused(database_url: str) -> None:
 
 
 async def test_a_role_without_rights_is_told_what_to_do(database_url: str) -> None:
-    """Migrating needs to own the schema; using a migrated database does not."""
+    """Migrating needs to own the schema; storing in a migrated database needs a few grants, which are named."""
     name = redacted(database_url).rpartition("/")[2]
     role = f"writer_{name}"
     await run(database_url, f"CREATE ROLE {role} LOGIN", "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
@@ -150,8 +153,21 @@ async def test_a_role_without_rights_is_told_what_to_do(database_url: str) -> No
             await open_database(as_role)
         await (await open_database(database_url)).close(5)
         await run(database_url, f"GRANT SELECT ON ingestor_migrations TO {role}")
+        with pytest.raises(
+            DatabaseProblem, match="GRANT INSERT ON metrics, SELECT, INSERT ON label_sets, EXECUTE"
+        ):
+            await open_database(as_role)
+        await run(
+            database_url,
+            f"GRANT INSERT ON metrics TO {role}",
+            f"GRANT SELECT, INSERT ON label_sets TO {role}",
+            f"GRANT EXECUTE ON FUNCTION ensure_metrics_partition TO {role}",
+        )
         database = await open_database(as_role)
         assert database.facts.role == role
+        labels = label_set({"a": "b"})
+        row = Row(microseconds(datetime.now(UTC)), "s", "m", 1.0, labels.id)
+        await database.repository().bulk_insert_metrics(MetricBatch.of_row(row, {labels.id: labels.document}))
         await database.close(5)
     finally:
         await run(database_url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")

@@ -11,8 +11,8 @@ import pytest
 
 from ingestor.errors import RowsRefused, StorageUnavailable
 from ingestor.model import MetricBatch, Row, label_set
-from ingestor.model.rules import microseconds
 from ingestor.storage.database import Database, open_database
+from ingestor.timestamps import microseconds
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, 123456, tzinfo=UTC)
 Stored = list[tuple[datetime, str, str, float]]
@@ -89,6 +89,27 @@ async def test_weeks_get_their_partitions(
         "metrics_2026w48",
         "metrics_2026w53",
     ]
+
+
+async def test_weeks_are_those_of_utc_whatever_the_servers_time_zone(
+    database_url: str, reader: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """Also the two weeks in which clocks change, which have 167 and 169 hours there: no gap, no overlap."""
+    name = await reader.fetchval("SELECT current_database()")
+    await reader.execute(f"ALTER DATABASE {name} SET timezone = 'Europe/Berlin'")
+    connection = await asyncpg.connect(database_url)
+    assert await connection.fetchval("SHOW timezone") == "Europe/Berlin"
+    database = await open_database(database_url)
+    # Not only through our own connections, which say UTC: the function must hold for others, too.
+    for monday in (datetime(2026, 3, 23, tzinfo=UTC), datetime(2026, 10, 19, tzinfo=UTC)):
+        for week in (monday, monday + timedelta(weeks=1)):
+            assert await connection.fetchval("SELECT ensure_metrics_partition($1)", week)
+        edge = monday + timedelta(weeks=1)
+        rows = [(edge - timedelta(microseconds=1), "s", "m", 1.0), (edge, "s", "m", 2.0)]
+        await database.repository().bulk_insert_metrics(batch(*rows))
+    assert await connection.fetchval("SELECT count(*) FROM metrics") == 4
+    await connection.close()
+    await database.close(5)
 
 
 async def test_a_dropped_partition_is_made_again(

@@ -17,10 +17,10 @@ import pytest
 
 from ingestor.errors import DatabaseProblem, RowsRefused
 from ingestor.model import MetricBatch, Row, label_set
-from ingestor.model.rules import microseconds
 from ingestor.storage.database import Database, open_database
 from ingestor.storage.migrate import migrate, migrations
 from ingestor.storage.transactions import AnyConnection, Pool
+from ingestor.timestamps import microseconds
 from tests.conftest import TIMESCALE, fresh_database
 from tests.timescale.contract import START, TimescaleContract, chunks_of, first_design, rows_of
 

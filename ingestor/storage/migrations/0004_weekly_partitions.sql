@@ -1,12 +1,16 @@
 -- Makes the partition of `metrics` for the week (Monday 00:00 UTC) that begins at `week`, if it is not there.
 -- Returns whether it made it. Only for a range-partitioned `metrics`; a hypertable makes its own chunks.
 CREATE FUNCTION ensure_metrics_partition(week timestamptz) RETURNS boolean
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+-- Its owner's rights, so that a role which may only insert need not own the table.
+SECURITY DEFINER SET search_path FROM CURRENT
+AS $$
 DECLARE
   parent constant regclass := 'metrics'::regclass;
   partition_name constant text := 'metrics_' || to_char(week AT TIME ZONE 'UTC', 'IYYY"w"IW');
   from_text constant text := to_char(week AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"+00"');
-  to_text constant text := to_char((week + interval '7 days') AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"+00"');
+  -- Hours and not days, which have 23 or 25 of them where the session's time zone changes its clocks.
+  to_text constant text := to_char((week + interval '168 hours') AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"+00"');
   bounds constant text := format('FOR VALUES FROM (''%s'') TO (''%s'')', from_text, to_text);
   child oid;
 BEGIN
@@ -29,3 +33,5 @@ BEGIN
   RETURN true;
 END
 $$;
+
+REVOKE EXECUTE ON FUNCTION ensure_metrics_partition(timestamptz) FROM PUBLIC;

@@ -1,0 +1,139 @@
+"""The rules of `ingestor.model.rules` on columns: what is good goes on as columns, what is bad is found by masks
+and explained row by row.
+
+A metric's validity never depends on its neighbours, and the reasons are those of the row rules, word for word:
+a bad row is looked at again as a single metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ingestor.errors import FieldViolation
+from ingestor.model.batch import SCHEMA, MetricBatch
+from ingestor.model.label_columns import LabelColumn, label_columns
+from ingestor.model.rules import Limits, Rules, name_problem
+from ingestor.timestamps import NANOS_MAX, SECONDS_MAX, SECONDS_MIN, microseconds, to_datetime
+
+Mask = npt.NDArray[np.bool_]
+Micros = npt.NDArray[np.int64]
+
+
+class Rejected(NamedTuple):
+    """A metric that breaks rules: its position among the request's, and which rules."""
+
+    position: int
+    violations: list[FieldViolation]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """`batch` holds the good rows in their order (None when there are none), `rejected` the others."""
+
+    batch: MetricBatch | None
+    rejected: list[Rejected]
+
+
+class ColumnRules:
+    """Checks whole columns of metrics."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+
+    def check(self, metrics: pa.StructArray, now: datetime) -> Checked:
+        """`metrics` has the fields service_name, metric_name (string), value (double, null when unset), time
+        (struct of seconds and nanos, null when unset) and labels (map of strings)."""
+        limits = self._rules.limits
+        services, names, values, times, labels = metrics.flatten()
+        time_us, good = _times(times, limits, now)
+        for column in (services, names):
+            good &= _good_names(column, limits.name_bytes_max)
+        good &= _finite(values)
+        label_column = label_columns(labels, limits)
+        if label_column is not None:
+            good &= label_column.good
+        if good.all():
+            return Checked(_batch(services, names, values, time_us, label_column), [])
+        rejected = [
+            Rejected(position, self._explain(metrics[position], now))
+            for position in np.flatnonzero(~good).tolist()
+        ]
+        kept = pa.array(good)
+        if not good.any():
+            return Checked(None, rejected)
+        services, names, values = (column.filter(kept) for column in (services, names, values))
+        label_column = None if label_column is None else label_column.filter(good)
+        return Checked(_batch(services, names, values, time_us[good], label_column), rejected)
+
+    def _explain(self, scalar: Any, now: datetime) -> list[FieldViolation]:
+        violations = self._rules.violations(_Metric.of(scalar.as_py()), now)
+        assert violations, "the column rules refuse what the row rules take"
+        return violations
+
+
+class _Metric(NamedTuple):
+    """One row as the row rules read it."""
+
+    service_name: str
+    metric_name: str
+    value: float | None
+    time: datetime | None
+    labels: dict[str, str]
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> _Metric:
+        time = None if row["time"] is None else to_datetime(row["time"]["seconds"], row["time"]["nanos"])
+        return cls(row["service_name"], row["metric_name"], row["value"], time, dict(row["labels"]))
+
+
+def _times(times: pa.StructArray, limits: Limits, now: datetime) -> tuple[Micros, Mask]:
+    """Microseconds since 1970, `now` where unset, and which of them lie in the accepted range."""
+    seconds, nanos = (column.to_numpy(zero_copy_only=False) for column in _children(times))
+    # First, because the microseconds of what lies beyond would overflow.
+    ranged = (seconds >= SECONDS_MIN) & (seconds <= SECONDS_MAX) & (nanos >= 0) & (nanos <= NANOS_MAX)
+    time_us: Micros = np.where(ranged, seconds, 0) * 1_000_000 + nanos // 1_000
+    earliest = microseconds(now - limits.time_past_max)
+    latest = microseconds(now + limits.time_future_max)
+    good: Mask = ranged & (time_us >= earliest) & (time_us <= latest)
+    if times.null_count:
+        unset = times.is_null().to_numpy(zero_copy_only=False)
+        time_us[unset] = microseconds(now)
+        good |= unset
+    return time_us, good
+
+
+def _children(times: pa.StructArray) -> Sequence[pa.Array]:
+    """Both integers without nulls: under a null struct lie zeros or nulls, as the decoder pleases."""
+    return [times.field(index).fill_null(0) for index in range(2)]
+
+
+def _good_names(names: pa.StringArray, bytes_max: int) -> Mask | np.bool_:
+    """Names repeat, so each distinct one is looked at once."""
+    encoded = names.dictionary_encode()
+    problems = [name_problem(name, bytes_max) is None for name in encoded.dictionary.to_pylist()]
+    if all(problems):
+        return np.True_
+    good: Mask = np.array(problems)[encoded.indices.to_numpy()]
+    return good
+
+
+def _finite(values: pa.DoubleArray) -> Mask:
+    # A null becomes NaN in numpy, so one test finds what is unset, too.
+    good: Mask = np.isfinite(values.to_numpy(zero_copy_only=False))
+    return good
+
+
+def _batch(
+    services: pa.Array, names: pa.Array, values: pa.Array, time_us: Micros, labels: LabelColumn | None
+) -> MetricBatch:
+    ids = np.zeros(len(time_us), np.int64) if labels is None else labels.ids
+    times = pa.array(time_us).cast(SCHEMA.field("time").type)
+    columns = pa.RecordBatch.from_arrays([times, services, names, values, pa.array(ids)], schema=SCHEMA)
+    return MetricBatch.of_columns(columns, {} if labels is None else labels.documents)

@@ -1,0 +1,11 @@
+"""Bulk requests as Arrow columns: one decoder port, a native implementation and a plain one beside it."""
+
+from ingestor.transport.columns.counting import count_elements
+from ingestor.transport.columns.decoders import (
+    ColumnDecoder,
+    NativeDecoder,
+    ReferenceDecoder,
+    native_available,
+)
+
+__all__ = ["ColumnDecoder", "NativeDecoder", "ReferenceDecoder", "count_elements", "native_available"]

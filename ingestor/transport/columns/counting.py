@@ -1,0 +1,39 @@
+"""How many elements a request's list has, from its bytes and before anything is made of them.
+
+A body of 4 MiB can hold two million empty messages, and each would cost memory and time out of all proportion.
+"""
+
+from __future__ import annotations
+
+# A length-delimited field 1, the list of every bulk request: (1 << 3) | 2, one byte.
+_TAG = 0x0A
+_VARINT_BYTES_MAX = 10
+
+
+def count_elements(body: bytes, most: int) -> int:
+    """At least the number of elements of field 1 as far as it matters: above `most` only if there are more.
+
+    Most bodies are settled by counting tag bytes, which are at least as many. Those with more are walked.
+    """
+    tags = body.count(_TAG)
+    return tags if tags <= most else _walk(body, most)
+
+
+def _walk(body: bytes, most: int) -> int:
+    """Elements from the start up to the first other field, and no more than `most + 1`; what follows such a field
+    (requests are written in the order of their fields) counts as many as it can hold."""
+    count = at = 0
+    end = len(body)
+    while at < end and body[at] == _TAG and count <= most:
+        length = shift = 0
+        for _ in range(_VARINT_BYTES_MAX):
+            at += 1
+            if at >= end:
+                return count
+            length |= (body[at] & 0x7F) << shift
+            if body[at] < 0x80:
+                break
+            shift += 7
+        at += 1 + length
+        count += 1
+    return count + body.count(_TAG, at) if at < end else count

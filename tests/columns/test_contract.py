@@ -1,0 +1,160 @@
+"""The typed method and its columnar entry: the same bytes both ways, the same rows and the same answers."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from ingestor_api.analytics.v1 import LogMetricsResponse
+
+from ingestor.errors import Invalid
+from ingestor.model import LabelSet, Limits, MetricBatch, Rules, label_set
+from ingestor.model.columns import ColumnRules
+from ingestor.service import IngestorService
+from ingestor.telemetry import Telemetry
+from ingestor.transport.columns import NativeDecoder, ReferenceDecoder, native_available
+from ingestor.transport.rpc import ColumnOptions, Descriptors, Rpc
+from tests.columns.metrics import descriptor, request, requests
+
+NOW = datetime.now(UTC)
+DECODERS = [NativeDecoder, ReferenceDecoder] if native_available() else [ReferenceDecoder]
+
+
+class Recorder:
+    """A queue that keeps what it is offered."""
+
+    def __init__(self) -> None:
+        self.batches: list[MetricBatch] = []
+
+    async def offer(self, batch: MetricBatch) -> None:
+        self.batches.append(batch)
+
+
+Outcome = tuple[object, list[dict[str, Any]], dict[int, str]]
+
+
+async def outcome(body: bytes, decoder: type[Any], *, columnar: bool) -> Outcome:
+    """What the caller hears, and what the queue got."""
+    queue = Recorder()
+    service = IngestorService(queue, Rules(Limits(rows_max=10)), Telemetry(), lambda: NOW)
+    rpcs = Descriptors.of_package("ingestor_api").bind(service, ColumnOptions(decoder, 10))
+    [rpc] = [rpc for rpc in rpcs if rpc.path.endswith("/LogMetrics")]
+    answer = await _answer(rpc, body, columnar=columnar)
+    rows = [row for batch in queue.batches for row in batch.columns.to_pylist()]
+    return answer, rows, {id_: text for batch in queue.batches for id_, text in batch.label_sets.items()}
+
+
+async def _answer(rpc: Rpc, body: bytes, *, columnar: bool) -> object:
+    try:
+        if columnar:
+            return LogMetricsResponse.parse(await rpc.serve(body))
+        return LogMetricsResponse.parse(await rpc.call(rpc.parse(body)))
+    except Invalid as refusal:
+        # The size is checked earlier on the columnar way, and told without the number.
+        return "too many" if "at most" in refusal.message else (refusal.message, refusal.violations)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_both_ways_are_one(decoder: type[Any]) -> None:
+    """Accepted rows, their order, label sets, rejections with index and reason, refusals with their fields."""
+
+    @settings(deadline=None, max_examples=200)
+    @given(requests)
+    def check(body: bytes) -> None:
+        typed = asyncio.run(outcome(body, decoder, columnar=False))
+        columns = asyncio.run(outcome(body, decoder, columnar=True))
+        assert repr(typed) == repr(columns)
+
+    check()
+
+
+GOOD: dict[str, Any] = {"service_name": "s", "metric_name": "m", "value": 1.0}
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+async def test_good_rows_go_in_beside_bad_ones(decoder: type[Any]) -> None:
+    """Each bad one is named by its index; labels stay with their rows."""
+    rows: list[dict[str, Any]] = [
+        {**GOOD, "labels": {"a": "1"}},
+        {**GOOD, "service_name": ""},
+        {**GOOD, "value": 2.0, "labels": {"b": "2", "a": "1"}},
+        {"service_name": "s", "metric_name": "m"},
+        {**GOOD, "value": 3.0},
+    ]
+    answer, stored, sets = await outcome(request(*rows), decoder, columnar=True)
+    assert isinstance(answer, LogMetricsResponse)
+    assert answer.accepted == 3
+    assert [(each.index, each.reason) for each in answer.rejected] == [
+        (1, "service_name: must not be empty"),
+        (3, "value: is required"),
+    ]
+    assert [row["value"] for row in stored] == [1.0, 2.0, 3.0]
+    assert [sets.get(row["label_set_id"]) for row in stored] == ['{"a":"1"}', '{"a":"1","b":"2"}', None]
+    assert {row["time"] for row in stored} == {NOW}
+
+
+async def test_malformed_bytes_never_reach_the_column_decoder() -> None:
+    """upb refuses them first: nested groups without end, absurd lengths, cut messages."""
+
+    class Unreachable:
+        def __init__(self, _: object) -> None:
+            pass
+
+        def decode(self, body: bytes) -> pa.RecordBatch:
+            raise AssertionError(body)
+
+    hostile = [
+        b"\x0b" * 100_000,  # nested unknown groups: overflow the native decoder's stack
+        b"\x0a\x02" + b"\x5b" * 2,
+        b"\x0a" + b"\xff" * 9 + b"\x01",  # a length near 2^64: panics in it
+        request(GOOD)[:-1],
+        b"\x0a\x03\x0a\x01\xff",  # not UTF-8
+    ]
+    for body in hostile:
+        answer, stored, _ = await outcome(body, Unreachable, columnar=True)
+        assert "not a valid analytics.v1.LogMetricsRequest" in str(answer)
+        assert stored == []
+
+
+async def test_a_panic_of_the_decoder_is_the_requests_failure() -> None:
+    """Rust's panics are BaseExceptions that `except Exception` misses; they must not end the server."""
+    if not native_available():
+        pytest.skip("ptars has no wheel here")
+
+    class Panic(BaseException):
+        pass
+
+    class Handler:
+        def list_to_record_batch(self, _: object) -> pa.RecordBatch:
+            raise Panic
+
+    def panicking(descriptor: Any) -> NativeDecoder:
+        decoder = NativeDecoder(descriptor)
+        decoder._handler = Handler()
+        return decoder
+
+    answer, _, _ = await outcome(request(GOOD), panicking, columnar=True)  # type: ignore[arg-type]
+    assert "can't be decoded" in str(answer)
+
+
+def test_work_is_per_distinct_label_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand rows of two sets read two sets, whatever the order of their labels."""
+    read: list[object] = []
+
+    def counted(labels: dict[str, str]) -> LabelSet:
+        read.append(labels)
+        return label_set(labels)
+
+    monkeypatch.setattr("ingestor.model.label_columns.label_set", counted)
+    sets = [{"a": "1", "b": "2"}, {"b": "2", "a": "1"}, {"a": "2", "b": "1"}]
+    body = request(*({**GOOD, "labels": sets[number % 3]} for number in range(9_999)))
+    metrics = ReferenceDecoder(descriptor()).decode(body).column("metrics").flatten()
+    checked = ColumnRules(Rules(Limits())).check(metrics, NOW)
+    assert checked.batch is not None
+    assert len(read) == 2
+    ids = checked.batch.columns.column("label_set_id").to_pylist()
+    assert ids[0] == ids[1] != ids[2]

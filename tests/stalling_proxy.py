@@ -1,0 +1,56 @@
+"""A TCP proxy before PostgreSQL that can stop passing anything on, as a network does that swallows packets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import parse_qs, urlsplit
+
+
+class StallingProxy:
+    """Passes bytes on while `flowing` is set."""
+
+    def __init__(self, socket_path: str) -> None:
+        self.flowing = asyncio.Event()
+        self.flowing.set()
+        self._socket_path = socket_path
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        database_reader, database_writer = await asyncio.open_unix_connection(self._socket_path)
+        for source, target in ((reader, database_writer), (database_reader, writer)):
+            task = asyncio.create_task(self._pass(source, target))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        try:
+            while data := await source.read(65536):
+                await self.flowing.wait()
+                target.write(data)
+                await target.drain()
+        except ConnectionError:
+            pass
+        finally:
+            target.close()
+
+    async def end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def stalling(database_url: str) -> AsyncIterator[tuple[str, StallingProxy]]:
+    """The address of that database through a proxy on loopback, and the proxy."""
+    parts = urlsplit(database_url)
+    query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+    proxy = StallingProxy(f"{query['host']}/.s.PGSQL.{query['port']}")
+    server = await asyncio.start_server(proxy.handle, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        yield f"postgresql://{query['user']}@127.0.0.1:{port}{parts.path}", proxy
+    finally:
+        server.close()
+        await proxy.end()

@@ -1,0 +1,106 @@
+"""Nothing that hangs, on either side of the server, keeps it from telling the truth and from ending in time."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from collections.abc import Iterator
+
+import aiohttp
+import pytest
+from ingestor_api.analytics.v1 import LogMetricRequest
+from loguru import logger
+
+from ingestor.telemetry import logs
+from tests.gateway import Gateway, gateway
+from tests.stalling_proxy import stalling
+
+GOOD = b'{"serviceName":"s","metricName":"m","value":1}'
+
+
+async def readiness(running: Gateway) -> tuple[int, str]:
+    timeout = aiohttp.ClientTimeout(total=10)
+    async with running.http.get("/readyz", timeout=timeout) as answer:
+        return answer.status, (await answer.json())["checks"]["database"]
+
+
+async def test_readiness_answers_while_the_database_does_not(database_url: str) -> None:
+    """Soon, with the reason, however many ask; and it is ready again as soon as the database answers."""
+    async with stalling(database_url) as (url, proxy), gateway(url) as running:
+        assert await readiness(running) == (200, "ok")
+        await asyncio.sleep(1.1)  # past what a look at the database is good for
+        proxy.flowing.clear()
+        started = time.monotonic()
+        answers = await asyncio.gather(*(readiness(running) for _ in range(20)))
+        assert time.monotonic() - started < 8
+        assert set(answers) == {(503, "the database did not answer within 2 s")}
+        proxy.flowing.set()
+        deadline = time.monotonic() + 20
+        while (await readiness(running))[0] != 200:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.2)
+
+
+async def test_stopping_ends_in_time_while_the_database_does_not_answer(database_url: str) -> None:
+    """With what could not be stored counted, whatever the driver makes of being cancelled."""
+    async with stalling(database_url) as (url, proxy), gateway(url) as running:
+        await running.stub.log_metric(LogMetricRequest("s", "m", 1.0))
+        while not running.count("ingestor_metrics_committed_total"):
+            await asyncio.sleep(0.01)
+        proxy.flowing.clear()
+        await running.stub.log_metric(LogMetricRequest("s", "m", 2.0))
+        await asyncio.sleep(0.1)
+        started = time.monotonic()
+        assert await running.app.stop(1) == 1
+        assert time.monotonic() - started < 15
+
+
+async def test_a_stuck_client_costs_no_metrics(database_url: str) -> None:
+    """A request that never ends takes its share of DRAIN_TIMEOUT; the queue is stored meanwhile all the same."""
+    async with gateway(database_url, flush_interval="1h") as running:
+        assert (await running.post("/v1/metrics", GOOD))[0] == 200
+        _, writer = await asyncio.open_connection(running.host, running.http_port)
+        writer.write(b"POST /v1/metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        await writer.drain()
+        await asyncio.sleep(0.1)
+        started = time.monotonic()
+        assert await running.app.stop(3) == 0
+        assert time.monotonic() - started < 6
+        assert running.count("ingestor_metrics_committed_total") == 1
+        writer.close()
+
+
+async def test_a_full_queue_is_flushed_although_nobody_waits(database_url: str) -> None:
+    """Refused callers want room too: with ADMISSION_WAIT=0 a queue smaller than a batch is emptied at once."""
+    flags = {"queue_capacity": 2, "admission_wait": "0", "flush_interval": "1h"}
+    async with gateway(database_url, **flags) as running:
+        statuses = [(await running.post("/v1/metrics", GOOD))[0] for _ in range(3)]
+        assert statuses == [200, 200, 429]
+        while not running.count("ingestor_metrics_committed_total"):
+            await asyncio.sleep(0.01)
+        assert (await running.post("/v1/metrics", GOOD))[0] == 200
+
+
+@pytest.fixture
+def _own_logs() -> Iterator[None]:
+    yield
+    logs.configure("text", "INFO")
+
+
+@pytest.mark.usefixtures("_own_logs")
+def test_a_traceback_shows_no_values() -> None:
+    """In either format: what a failing call held was a request, or a secret."""
+    for log_format in ("text", "json"):
+        stream = io.StringIO()
+        logs.configure(log_format, "INFO", stream)
+        try:
+            _fail("".join(["hunter", "2"]))
+        except ZeroDivisionError as error:
+            logger.opt(exception=error).error("failed")
+        assert "ZeroDivisionError" in stream.getvalue()
+        assert "hunter2" not in stream.getvalue()
+
+
+def _fail(secret: str) -> float:
+    return len(secret) / 0
