@@ -128,7 +128,9 @@ class App:
                     self._database.move(self.database_url)
 
     async def _open_database(self) -> Database:
-        database = self._database = await open_database(self.database_url)
+        database = self._database = await open_database(
+            self.database_url, column_store=self.settings.column_store, telemetry=self.telemetry
+        )
         self._ends.push_async_callback(self._close_database, database)
         for migration in database.applied:
             logger.info("applied migration {:04} {}", migration.version, migration.name)

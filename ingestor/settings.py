@@ -116,6 +116,10 @@ class Settings(BaseSettings):
     time_future_max: Duration = Field(
         default=timedelta(hours=1), description="how far ahead a metric's time may lie"
     )
+    column_store: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="write large batches directly into TimescaleDB's column store: auto from 2.29 on, on from 2.21",
+    )
     drain_timeout: Duration = Field(
         default=timedelta(seconds=30),
         description="how long stopping may take: calls in flight, then the queue",

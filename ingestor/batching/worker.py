@@ -52,8 +52,10 @@ class Source(Protocol[EntryT]):
 
 
 class Repository(Protocol):
-    """Where batches go. Raises StorageUnavailable (try again) or RowsRefused (never will be stored)."""
+    """Where batches go. `arrange` orders a batch's rows as suits the table, in a thread; storing raises
+    StorageUnavailable (try again) or RowsRefused (never will be stored)."""
 
+    def arrange(self, batch: MetricBatch) -> MetricBatch: ...
     async def bulk_insert_metrics(self, batch: MetricBatch) -> None: ...
 
 
@@ -117,36 +119,68 @@ class BatchWorker(Generic[EntryT]):
         return bool(done) and not task.cancelled() and task.exception() is None
 
     async def _run(self) -> None:
+        """Stores one batch while the next one is prepared: the database need not wait for us, nor we for it."""
+        storing: asyncio.Task[None] | None = None
+        try:
+            while (entries := await self._due()) is not None:
+                batch = await self._prepared(entries)
+                if storing is not None:
+                    await storing
+                if self._ending:
+                    return
+                storing = asyncio.create_task(self.flush_batch(entries, batch), name="flush")
+            if storing is not None:
+                await storing
+        finally:
+            if storing is not None and not storing.done():
+                storing.cancel()
+                await asyncio.wait({storing}, timeout=_GRACE_S)
+
+    async def _due(self) -> Sequence[EntryT] | None:
+        """Waits until a flush is due and reads what it is for; None when the source is closed and empty."""
         source, policy = self._source, self._policy
-        while not self._ending:
+        while True:
             hurried = source.pressed or source.closed
             due_in_s = policy.due_in_s(source.waiting_rows, source.age_s(), pressed=hurried)
             if due_in_s is None and source.closed:
-                return
+                return None
             if due_in_s is None:
                 await source.wait(1, None)
             elif due_in_s > 0:
                 await source.wait(policy.batch_size, due_in_s)
             else:
-                await self.flush_batch(source.read(policy.batch_size))
+                return source.read(policy.batch_size)
 
-    async def flush_batch(self, entries: Sequence[EntryT]) -> None:
-        """Stores these entries in one transaction, however often it has to be tried, and settles them."""
-        batches = [entry.batch for entry in entries]
+    async def _prepared(self, entries: Sequence[EntryT]) -> MetricBatch:
+        """The rows of these entries as one batch, ready for the table; tried again for as long as it fails."""
         failures = 0
-        while not await self._try(batches):
+        while True:
+            try:
+                return await asyncio.to_thread(self._prepare, entries)
+            except Exception as error:  # noqa: BLE001 - our own mistake must not cost what was acknowledged
+                self._unforeseen(error, sum(entry.batch.rows for entry in entries))
+                failures += 1
+                await asyncio.sleep(self._backoff.delay_s(failures, self._chance()))
+
+    def _prepare(self, entries: Sequence[EntryT]) -> MetricBatch:
+        return self._repository.arrange(MetricBatch.concat([entry.batch for entry in entries]))
+
+    async def flush_batch(self, entries: Sequence[EntryT], batch: MetricBatch) -> None:
+        """Stores the rows of these entries, joined in `batch`, in one transaction, however often it has to be
+        tried, and settles them."""
+        failures = 0
+        while not await self._try(batch):
             if self._ending:
                 return
             failures += 1
             await asyncio.sleep(self._backoff.delay_s(failures, self._chance()))
         self._source.settle(entries)
 
-    async def _try(self, batches: Sequence[MetricBatch]) -> bool:
+    async def _try(self, batch: MetricBatch) -> bool:
         """One attempt; False when the same rows have to be tried again."""
         self._attempt_since_s = started = self._clock()
-        rows = sum(batch.rows for batch in batches)
+        rows = batch.rows
         try:
-            batch = await asyncio.to_thread(MetricBatch.concat, batches)
             await self._repository.bulk_insert_metrics(batch)
         except RowsRefused as error:
             self._telemetry.dropped.inc(rows)
@@ -157,8 +191,7 @@ class BatchWorker(Generic[EntryT]):
             self._failed(rows, str(error), error.sqlstate)
             return False
         except Exception as error:  # noqa: BLE001 - our own mistake must not cost what was acknowledged
-            logger.opt(exception=error).error("storing a batch failed in a way that was not foreseen")
-            self._failed(rows, f"{type(error).__name__}: {error}", None)
+            self._unforeseen(error, rows)
             return False
         else:
             self._telemetry.committed.inc(rows)
@@ -170,6 +203,10 @@ class BatchWorker(Generic[EntryT]):
             self._attempt_since_s = None
         self._failure = None
         return True
+
+    def _unforeseen(self, error: Exception, rows: int) -> None:
+        logger.opt(exception=error).error("storing a batch failed in a way that was not foreseen")
+        self._failed(rows, f"{type(error).__name__}: {error}", None)
 
     def _failed(self, rows: int, reason: str, sqlstate: str | None) -> None:
         self._telemetry.flush_failures.inc()

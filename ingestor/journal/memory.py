@@ -70,7 +70,8 @@ class MemoryJournal:
         self._closed = False
         self._hurried = False
         self._refused = False
-        self._oldest_read_at_s: float | None = None
+        # When the entries were taken that are read and not settled, oldest first.
+        self._read_at_s: deque[float] = deque()
         self._reader: asyncio.Future[None] | None = None
         self._reader_rows = 0
 
@@ -115,10 +116,7 @@ class MemoryJournal:
 
     def oldest_age_s(self) -> float:
         """Seconds since the oldest entry that is not settled was taken; 0 when there is none."""
-        oldest_at_s = self._oldest_read_at_s
-        if oldest_at_s is None and self._entries:
-            oldest_at_s = self._entries[0].taken_at_s
-        return 0.0 if oldest_at_s is None else self._clock() - oldest_at_s
+        return self._clock() - self._read_at_s[0] if self._read_at_s else self.age_s()
 
     def hurry(self) -> None:
         """Nobody should wait for fuller batches any more."""
@@ -168,15 +166,15 @@ class MemoryJournal:
             rows += entry.batch.rows
             taken.append(entry)
         self._waiting_rows -= rows
-        if taken and self._oldest_read_at_s is None:
-            self._oldest_read_at_s = taken[0].taken_at_s
+        self._read_at_s.extend(entry.taken_at_s for entry in taken)
         return taken
 
     def settle(self, entries: Sequence[Entry]) -> None:
-        """These entries, all that were read, are stored (or given up): their room is free again."""
+        """These entries, the oldest that were read, are stored (or given up): their room is free again."""
         self._held_rows -= sum(entry.batch.rows for entry in entries)
         self._held_bytes -= sum(entry.batch.size_bytes for entry in entries)
-        self._oldest_read_at_s = None
+        for _ in entries:
+            self._read_at_s.popleft()
         self._refused = False
         self._admit()
 

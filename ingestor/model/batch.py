@@ -47,10 +47,11 @@ class MetricBatch:
     """Valid rows and the label sets that they name.
 
     `rows` is their number, `size_bytes` what they take in memory (an estimate for single rows), `label_sets`
-    maps each id in the column to its set as JSON text.
+    maps each id in the column to its set as JSON text, `by_series` says that rows of one series lie together, in
+    the order of time.
     """
 
-    __slots__ = ("_columns", "_row", "label_sets", "rows", "size_bytes")
+    __slots__ = ("_columns", "_row", "by_series", "label_sets", "rows", "size_bytes")
 
     def __init__(
         self, columns: pa.RecordBatch | None, row: Row | None, label_sets: Mapping[int, str], size_bytes: int
@@ -60,6 +61,7 @@ class MetricBatch:
         self.label_sets = label_sets
         self.rows: int = 1 if columns is None else columns.num_rows
         self.size_bytes = size_bytes
+        self.by_series = False
 
     @classmethod
     def of_row(cls, row: Row, label_sets: Mapping[int, str]) -> Self:
@@ -78,6 +80,12 @@ class MetricBatch:
     def of_columns(cls, columns: pa.RecordBatch, label_sets: Mapping[int, str]) -> Self:
         """A batch of an Arrow record batch in `SCHEMA`."""
         return cls(columns, None, label_sets, columns.nbytes + _label_bytes(label_sets))
+
+    def sorted_as(self, columns: pa.RecordBatch) -> Self:
+        """The same batch with its rows in the order of `columns`, which is by series and time."""
+        batch = type(self)(columns, None, self.label_sets, self.size_bytes)
+        batch.by_series = True
+        return batch
 
     @property
     def columns(self) -> pa.RecordBatch:

@@ -15,11 +15,13 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from ingestor.errors import DatabaseProblem
+from ingestor.storage.column_store import Choice, ColumnStore, set_up, usable
 from ingestor.storage.faults import FAILURES, describe
 from ingestor.storage.migrate import Migration, migrate, pending
 from ingestor.storage.partitions import WeeklyPartitions
 from ingestor.storage.repository import MetricRepository, NoPartitions
 from ingestor.storage.transactions import AnyConnection, Pool, TransactionManager
+from ingestor.telemetry import Telemetry
 
 POSTGRESQL_MIN = 14
 
@@ -87,9 +89,12 @@ class DatabaseFacts:
 class Database:
     """An open database. `close` it in the end."""
 
-    def __init__(self, pool: Pool, facts: DatabaseFacts, applied: list[Migration]) -> None:
+    def __init__(
+        self, pool: Pool, facts: DatabaseFacts, applied: list[Migration], column_store: ColumnStore | None
+    ) -> None:
         self.facts = facts
         self.applied = applied
+        self.column_store = column_store
         self._pool = pool
         self.transactions = TransactionManager(pool)
 
@@ -97,7 +102,7 @@ class Database:
         """The repository that fits this database's table."""
         partitioned = self.facts.table == "partitioned"
         partitions = WeeklyPartitions(self.transactions) if partitioned else NoPartitions()
-        return MetricRepository(self.transactions, partitions)
+        return MetricRepository(self.transactions, partitions, self.column_store)
 
     def move(self, url: str) -> None:
         """The same database is at another address from now on: new connections go there."""
@@ -122,8 +127,11 @@ class Database:
             self._pool.terminate()
 
 
-async def open_database(url: str) -> Database:
-    """Connects, migrates and looks. Raises DatabaseProblem with one line that says what to do."""
+async def open_database(
+    url: str, *, column_store: Choice = "off", telemetry: Telemetry | None = None
+) -> Database:
+    """Connects, migrates, sets up the column store if it is chosen, and looks. Raises DatabaseProblem with one line
+    that says what to do."""
     with _explained(url):
         # None is kept open for its own sake: a worker that retries is all the reconnecting that we need.
         pool = await asyncpg.create_pool(url, min_size=0, max_size=_POOL_SIZE_MAX, **_CONNECT)
@@ -135,7 +143,10 @@ async def open_database(url: str) -> Database:
             async with pool.acquire() as connection:
                 found = await facts(connection)
                 await _may_write(connection, found)
-                return Database(pool, found, applied)
+            store = None
+            if usable(column_store, found.timescaledb, hypertable=found.table == "hypertable"):
+                store = await set_up(pool, telemetry or Telemetry())
+            return Database(pool, found, applied, store)
     except BaseException:
         pool.terminate()
         raise

@@ -62,6 +62,15 @@ class Telemetry:
             buckets=_FLUSH_SECONDS,
             registry=self.registry,
         )
+        # Moves with each batch that was written into TimescaleDB's column store directly.
+        self.column_store_batches = self._counter(
+            "ingestor_column_store_batches", "Batches written directly into the column store."
+        )
+        # Moves with each batch meant for it that the server wrote into the row store (the log says why).
+        self.column_store_fallbacks = self._counter(
+            "ingestor_column_store_fallbacks",
+            "Batches that the server refused to write into the column store.",
+        )
         # Read when scraped: metrics that are acknowledged and not yet committed.
         self.pending = self._gauge("ingestor_metrics_pending", "Metrics queued or being stored.")
         # Read when scraped: the memory that they take.

@@ -28,8 +28,13 @@ class ScriptedRepository:
         self.gate = asyncio.Event()
         self.gate.set()
         self.changed = asyncio.Event()
+        self.entered = asyncio.Event()
+
+    def arrange(self, batch: MetricBatch) -> MetricBatch:
+        return batch
 
     async def bulk_insert_metrics(self, batch: MetricBatch) -> None:
+        self.entered.set()
         await self.gate.wait()
         values = batch.columns.column("value").to_pylist()
         self.attempts.append(values)
@@ -195,6 +200,51 @@ async def test_the_books_balance(failures: int) -> None:
     assert (received, committed, dropped, journal.held_rows) == (7, 4, 3, 0)
 
 
+async def test_the_next_batch_is_prepared_while_one_is_stored() -> None:
+    """It is read and joined while the database is busy, and stored after it, never before."""
+
+    class Arranging(ScriptedRepository):
+        def __init__(self) -> None:
+            super().__init__()
+            self.arranged: list[list[float]] = []
+
+        def arrange(self, batch: MetricBatch) -> MetricBatch:
+            self.arranged.append(batch.columns.column("value").to_pylist())
+            return batch
+
+    repository = Arranging()
+    repository.gate.clear()
+    journal, worker, _ = make(repository, size=2)
+    for number in range(6):
+        await journal.offer(batch(1, float(number)))
+    while len(repository.arranged) < 2:
+        await asyncio.sleep(0.001)
+    assert repository.stored == []
+    assert journal.held_rows == 6
+    repository.gate.set()
+    await stop(journal, worker)
+    assert repository.stored == [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]
+
+
+async def test_failing_to_prepare_a_batch_costs_no_rows() -> None:
+    """Whatever goes wrong before the database is asked is tried again like an outage."""
+
+    class Failing(ScriptedRepository):
+        failures = 2
+
+        def arrange(self, batch: MetricBatch) -> MetricBatch:
+            if self.failures:
+                self.failures -= 1
+                raise RuntimeError("can't start new thread")
+            return batch
+
+    repository = Failing()
+    journal, worker, _ = make(repository, size=1)
+    await journal.offer(batch(1, 3.0))
+    await repository.until(lambda: repository.stored == [[3.0]])
+    await stop(journal, worker)
+
+
 async def test_a_worker_that_dies_is_no_secret() -> None:
     """Readiness says so, the log has a CRITICAL line, and a drain does not claim that all was stored."""
 
@@ -225,8 +275,7 @@ async def test_a_stored_batch_that_takes_its_time_is_told() -> None:
     worker = BatchWorker(journal, repository, policy, Telemetry(), clock=lambda: now)
     worker.start_batch_processing()
     await journal.offer(batch())
-    while journal.waiting_rows:
-        await asyncio.sleep(0)
+    await asyncio.wait_for(repository.entered.wait(), 10)
     now = 109.0
     told = [worker.failure]
     now = 111.0
