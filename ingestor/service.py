@@ -20,15 +20,17 @@ from ingestor_api.analytics.v1 import (
     LogMetricsRequest,
     LogMetricsResponse,
     RejectedMetric,
+    WriteSeriesRequest,
+    WriteSeriesResponse,
 )
 
 from ingestor.errors import VIOLATIONS_TOLD_MAX, FieldViolation, Invalid, Later
 from ingestor.model import MetricBatch, Row, Rules, label_set
 from ingestor.model.columns import Checked, ColumnRules, Rejected
 from ingestor.model.labels import NO_LABELS
-from ingestor.model.rules import MetricFields
+from ingestor.model.rules import MetricFields, PlainMetric
 from ingestor.telemetry import Telemetry
-from ingestor.timestamps import microseconds
+from ingestor.timestamps import from_nanos, microseconds
 
 # Of one metric of a batch; there may be 50,000 of them.
 _REASONS_TOLD_MAX = 3
@@ -73,13 +75,14 @@ class IngestorService(AnalyticsServiceBase):
     async def log_metrics(self, message: LogMetricsRequest) -> LogMetricsResponse:
         """Takes those metrics of a batch that keep the rules, and lists the others. Raises Invalid when none
         does, Overloaded or Unavailable; then it took nothing."""
+        self._check_size(len(message.metrics))
         checked = self._checked(message.metrics)
         # What waits for room from here on is the batch alone, which is what the bounds count.
         del message
-        return await self._take(checked)
+        accepted, rejected = await self._taken(checked, "metrics")
+        return LogMetricsResponse(accepted=accepted, rejected=rejected)
 
     def _checked(self, metrics: Sequence[MetricFields]) -> Checked:
-        self._check_size(len(metrics))
         now = self._clock()
         rows = _Rows(now)
         rejected: list[Rejected] = []
@@ -94,36 +97,72 @@ class IngestorService(AnalyticsServiceBase):
         """`log_metrics` for a request that was decoded to columns: the same answers, without an object a row."""
         metrics = request.column("metrics").flatten()
         self._check_size(len(metrics))
-        now = self._clock()
-        if len(metrics) > _INLINE_ROWS_MAX:
-            checked = await asyncio.to_thread(self._column_rules.check, metrics, now)
-        else:
-            checked = self._column_rules.check(metrics, now)
+        checked = await self._in_time(self._column_rules.check, metrics, len(metrics))
         del request, metrics
-        return await self._take(checked)
+        accepted, rejected = await self._taken(checked, "metrics")
+        return LogMetricsResponse(accepted=accepted, rejected=rejected)
 
-    async def _take(self, checked: Checked) -> LogMetricsResponse:
+    async def write_series(self, message: WriteSeriesRequest) -> WriteSeriesResponse:
+        """Takes those points of some series that keep the rules, and lists the others. Raises Invalid when none
+        does or a series' lists differ in length, Overloaded or Unavailable; then it took nothing."""
+        lengths = [(len(series.time_unix_nano), len(series.value)) for series in message.series]
+        self._check_series(lengths)
+        points = [
+            PlainMetric(series.service_name, series.metric_name, value, from_nanos(nanos), series.labels)
+            for series in message.series
+            for nanos, value in zip(series.time_unix_nano, series.value, strict=True)
+        ]
+        checked = self._checked(points)
+        del message, points
+        accepted, rejected = await self._taken(checked, "points")
+        return WriteSeriesResponse(accepted=accepted, rejected=rejected)
+
+    async def write_series_columns(self, request: pa.RecordBatch) -> WriteSeriesResponse:
+        """`write_series` for a request that was decoded to columns: the same answers, without an object a point."""
+        series = request.column("series").flatten()
+        lengths = [series.field(name).value_lengths().to_pylist() for name in ("time_unix_nano", "value")]
+        self._check_series(list(zip(*lengths, strict=True)))
+        checked = await self._in_time(self._column_rules.check_series, series, sum(lengths[0]))
+        del request, series
+        accepted, rejected = await self._taken(checked, "points")
+        return WriteSeriesResponse(accepted=accepted, rejected=rejected)
+
+    async def _in_time(
+        self, check: Callable[[pa.StructArray, datetime], Checked], columns: pa.StructArray, rows: int
+    ) -> Checked:
+        now = self._clock()
+        if rows > _INLINE_ROWS_MAX:
+            return await asyncio.to_thread(check, columns, now)
+        return check(columns, now)
+
+    async def _taken(self, checked: Checked, list_name: str) -> tuple[int, list[RejectedMetric]]:
+        """Offers what is good of a request's `list_name`; how many that were, and the others with their reasons."""
         if checked.batch is None:
             self._count_rejected(len(checked.rejected))
-            raise _nothing_right(checked.rejected)
+            raise _nothing_right(checked.rejected, list_name)
         await self._offer(checked.batch)
         self._count_rejected(len(checked.rejected))
-        return LogMetricsResponse(
-            accepted=checked.batch.rows,
-            rejected=[
-                RejectedMetric(index=position, reason=_reason(violations))
-                for position, violations in checked.rejected
-            ],
-        )
+        return checked.batch.rows, [
+            RejectedMetric(index=position, reason=_reason(violations))
+            for position, violations in checked.rejected
+        ]
 
-    def _check_size(self, rows: int) -> None:
+    def _check_series(self, lengths: Sequence[tuple[int, int]]) -> None:
+        for number, (times, values) in enumerate(lengths):
+            if times != values:
+                problem = f"has {values} values for {times} times"
+                raise Invalid.fields([FieldViolation(f"series[{number}].value", problem)])
+        self._check_size(sum(times for times, _ in lengths), "series", "points")
+
+    def _check_size(self, rows: int, field_name: str = "metrics", what: str = "metrics") -> None:
         rows_max = self._rules.limits.rows_max
         if rows == 0:
-            raise Invalid.fields([FieldViolation("metrics", "must not be empty")])
+            problem = "must not be empty" if field_name == what else f"must have {what}"
+            raise Invalid.fields([FieldViolation(field_name, problem)])
         if rows > rows_max:
             self._count_rejected(rows)
-            problem = f"has {rows} metrics, {rows_max} at most: send smaller batches"
-            raise Invalid.fields([FieldViolation("metrics", problem)])
+            problem = f"has {rows} {what}, {rows_max} at most: send smaller batches"
+            raise Invalid.fields([FieldViolation(field_name, problem)])
 
     async def _offer(self, batch: MetricBatch) -> None:
         try:
@@ -168,12 +207,12 @@ def _reason(violations: Sequence[FieldViolation]) -> str:
     return f"{told}; and {more} more" if more > 0 else told
 
 
-def _nothing_right(rejected: Sequence[Rejected]) -> Invalid:
+def _nothing_right(rejected: Sequence[Rejected], list_name: str) -> Invalid:
     def told() -> Iterator[FieldViolation]:
         for position, violations in rejected:
-            yield from (violation.within(f"metrics[{position}]") for violation in violations)
+            yield from (violation.within(f"{list_name}[{position}]") for violation in violations)
 
     first = [violation for violation, _ in zip(told(), range(VIOLATIONS_TOLD_MAX), strict=False)]
     count = len(rejected)
-    message = f"none of the {count} metrics can be taken: {first[0]}" if count > 1 else str(first[0])
+    message = f"none of the {count} {list_name} can be taken: {first[0]}" if count > 1 else str(first[0])
     return Invalid(message, first)

@@ -27,6 +27,11 @@ def to_datetime(seconds: int, nanos: int) -> datetime:
     return _EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1000)
 
 
+def from_nanos(nanos: int) -> datetime:
+    """Nanoseconds since 1970-01-01 UTC as a moment, cut to microseconds. An int64 always fits."""
+    return _EPOCH + timedelta(microseconds=nanos // 1_000)
+
+
 def microseconds(moment: datetime) -> int:
     """Microseconds since 1970-01-01 UTC (a float of seconds would round)."""
     return (moment - _EPOCH) // _MICROSECOND

@@ -19,11 +19,13 @@ import pyarrow as pa
 from ingestor.errors import FieldViolation
 from ingestor.model.batch import SCHEMA, MetricBatch
 from ingestor.model.label_columns import LabelColumn, label_columns
-from ingestor.model.rules import Limits, Rules, name_problem
-from ingestor.timestamps import NANOS_MAX, SECONDS_MAX, SECONDS_MIN, microseconds, to_datetime
+from ingestor.model.rules import Limits, PlainMetric, Rules, name_problem
+from ingestor.timestamps import NANOS_MAX, SECONDS_MAX, SECONDS_MIN, from_nanos, microseconds, to_datetime
 
 Mask = npt.NDArray[np.bool_]
 Micros = npt.NDArray[np.int64]
+
+_NAMED = ("service_name", "metric_name", "labels")
 
 
 class Rejected(NamedTuple):
@@ -72,25 +74,52 @@ class ColumnRules:
         label_column = None if label_column is None else label_column.filter(good)
         return Checked(_batch(services, names, values, time_us[good], label_column), rejected)
 
+    def check_series(self, series: pa.StructArray, now: datetime) -> Checked:
+        """`series` has the fields service_name, metric_name (string), labels (map of strings), time_unix_nano (list
+        of int64) and value (list of double), both lists of one length. Positions count points across series."""
+        limits = self._rules.limits
+        services, names, labels, times, values = series.flatten()
+        of_series = np.repeat(np.arange(len(series)), times.value_lengths().to_numpy())
+        time_us: Micros = times.flatten().to_numpy() // 1_000
+        label_column = label_columns(labels, limits)
+        good_series: Mask = np.ones(len(series), np.bool_)
+        for column in (services, names):
+            good_series &= _good_names(column, limits.name_bytes_max)
+        if label_column is not None:
+            good_series &= label_column.good
+        times, values = times.flatten(), values.flatten()
+
+        def point(position: int) -> PlainMetric:
+            row = {name: series.field(name)[of_series[position]].as_py() for name in _NAMED}
+            time = from_nanos(times[position].as_py())
+            value = values[position].as_py()
+            return PlainMetric(row["service_name"], row["metric_name"], value, time, dict(row["labels"]))
+
+        good: Mask = good_series[of_series] & _finite(values) & _in_range(time_us, limits, now)
+        rejected = [
+            Rejected(position, self._violations(point(position), now))
+            for position in np.flatnonzero(~good).tolist()
+        ]
+        if rejected:
+            of_series, time_us, values = of_series[good], time_us[good], values.filter(pa.array(good))
+        if not len(time_us):
+            return Checked(None, rejected)
+        rows = pa.array(of_series)
+        label_column = None if label_column is None else label_column.take(of_series)
+        return Checked(_batch(services.take(rows), names.take(rows), values, time_us, label_column), rejected)
+
     def _explain(self, scalar: Any, now: datetime) -> list[FieldViolation]:
-        violations = self._rules.violations(_Metric.of(scalar.as_py()), now)
+        return self._violations(_metric(scalar.as_py()), now)
+
+    def _violations(self, metric: PlainMetric, now: datetime) -> list[FieldViolation]:
+        violations = self._rules.violations(metric, now)
         assert violations, "the column rules refuse what the row rules take"
         return violations
 
 
-class _Metric(NamedTuple):
-    """One row as the row rules read it."""
-
-    service_name: str
-    metric_name: str
-    value: float | None
-    time: datetime | None
-    labels: dict[str, str]
-
-    @classmethod
-    def of(cls, row: dict[str, Any]) -> _Metric:
-        time = None if row["time"] is None else to_datetime(row["time"]["seconds"], row["time"]["nanos"])
-        return cls(row["service_name"], row["metric_name"], row["value"], time, dict(row["labels"]))
+def _metric(row: dict[str, Any]) -> PlainMetric:
+    time = None if row["time"] is None else to_datetime(row["time"]["seconds"], row["time"]["nanos"])
+    return PlainMetric(row["service_name"], row["metric_name"], row["value"], time, dict(row["labels"]))
 
 
 def _times(times: pa.StructArray, limits: Limits, now: datetime) -> tuple[Micros, Mask]:
@@ -99,14 +128,19 @@ def _times(times: pa.StructArray, limits: Limits, now: datetime) -> tuple[Micros
     # First, because the microseconds of what lies beyond would overflow.
     ranged = (seconds >= SECONDS_MIN) & (seconds <= SECONDS_MAX) & (nanos >= 0) & (nanos <= NANOS_MAX)
     time_us: Micros = np.where(ranged, seconds, 0) * 1_000_000 + nanos // 1_000
-    earliest = microseconds(now - limits.time_past_max)
-    latest = microseconds(now + limits.time_future_max)
-    good: Mask = ranged & (time_us >= earliest) & (time_us <= latest)
+    good: Mask = ranged & _in_range(time_us, limits, now)
     if times.null_count:
         unset = times.is_null().to_numpy(zero_copy_only=False)
         time_us[unset] = microseconds(now)
         good |= unset
     return time_us, good
+
+
+def _in_range(time_us: Micros, limits: Limits, now: datetime) -> Mask:
+    earliest = microseconds(now - limits.time_past_max)
+    latest = microseconds(now + limits.time_future_max)
+    good: Mask = (time_us >= earliest) & (time_us <= latest)
+    return good
 
 
 def _children(times: pa.StructArray) -> Sequence[pa.Array]:

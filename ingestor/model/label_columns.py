@@ -32,10 +32,14 @@ class LabelColumn:
 
     def filter(self, kept: npt.NDArray[np.bool_]) -> LabelColumn:
         """The column of those rows alone, with the sets that they name."""
-        ids = self.ids[kept]
+        return self.take(np.flatnonzero(kept))
+
+    def take(self, rows: npt.NDArray[np.int64]) -> LabelColumn:
+        """The column of these rows, by number, with the sets that they name."""
+        ids = self.ids[rows]
         named = set(np.unique(ids).tolist())
         documents = {id_: document for id_, document in self.documents.items() if id_ in named}
-        return LabelColumn(ids, self.good[kept], documents)
+        return LabelColumn(ids, self.good[rows], documents)
 
 
 def label_columns(labels: pa.MapArray, limits: Limits) -> LabelColumn | None:

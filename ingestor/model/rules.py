@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -47,6 +47,16 @@ class MetricFields(Protocol):
     def time(self) -> datetime | None: ...
     @property
     def labels(self) -> dict[str, str]: ...
+
+
+class PlainMetric(NamedTuple):
+    """A metric that is nothing but these fields."""
+
+    service_name: str
+    metric_name: str
+    value: float | None
+    time: datetime | None
+    labels: dict[str, str]
 
 
 class Rules:

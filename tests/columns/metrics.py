@@ -15,10 +15,10 @@ from ingestor.transport.rpc import Descriptors
 
 
 @cache
-def descriptor() -> Descriptor:
-    """LogMetricsRequest's."""
+def descriptor(name: str = "LogMetricsRequest") -> Descriptor:
+    """That of a request."""
     pool = Descriptors.of_package("ingestor_api").pool
-    return pool.FindMessageTypeByName("analytics.v1.LogMetricsRequest")
+    return pool.FindMessageTypeByName(f"analytics.v1.{name}")
 
 
 def request(*metrics: dict[str, Any]) -> bytes:
@@ -34,6 +34,22 @@ def request(*metrics: dict[str, Any]) -> bytes:
             else:
                 setattr(metric, name, value)
     return message.SerializeToString()
+
+
+def series_request(*series: dict[str, Any]) -> bytes:
+    """The bytes of a WriteSeriesRequest of these series, by field names."""
+    message: Any = GetMessageClass(descriptor("WriteSeriesRequest"))()
+    for values in series:
+        made = message.series.add()
+        for name, value in values.items():
+            if name == "labels":
+                made.labels.update(value)
+            elif name in ("time_unix_nano", "value"):
+                getattr(made, name).extend(value)
+            else:
+                setattr(made, name, value)
+    encoded: bytes = message.SerializeToString()
+    return encoded
 
 
 _now = int(time.time())
@@ -66,3 +82,22 @@ metric = st.fixed_dictionaries(
     },
 )
 requests = st.lists(metric, max_size=12).map(lambda metrics: request(*metrics))
+
+_nanos = st.one_of(
+    st.integers((_now - 10**6) * 10**9, _now * 10**9),
+    st.integers(-(2**63), 2**63 - 1),
+    st.sampled_from([0, -1]),
+)
+_points = st.lists(st.tuples(_nanos, _values), max_size=4)
+_lists = st.one_of(
+    _points.map(lambda points: {"time_unix_nano": [n for n, _ in points], "value": [v for _, v in points]}),
+    st.fixed_dictionaries(
+        {"time_unix_nano": st.lists(_nanos, max_size=2), "value": st.lists(_values, max_size=2)}
+    ),
+)
+_series = st.builds(
+    lambda names, lists: {**names, **lists},
+    st.fixed_dictionaries({}, optional={"service_name": _names, "metric_name": _names, "labels": _labels}),
+    _lists,
+)
+series_requests = st.lists(_series, max_size=4).map(lambda series: series_request(*series))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +18,7 @@ from ingestor.service import IngestorService
 from ingestor.telemetry import Telemetry
 from ingestor.transport.columns import NativeDecoder, ReferenceDecoder, native_available
 from ingestor.transport.rpc import ColumnOptions, Descriptors, Rpc
-from tests.columns.metrics import descriptor, request, requests
+from tests.columns.metrics import descriptor, request, requests, series_request, series_requests
 
 NOW = datetime.now(UTC)
 DECODERS = [NativeDecoder, ReferenceDecoder] if native_available() else [ReferenceDecoder]
@@ -37,12 +37,12 @@ class Recorder:
 Outcome = tuple[object, list[dict[str, Any]], dict[int, str]]
 
 
-async def outcome(body: bytes, decoder: type[Any], *, columnar: bool) -> Outcome:
+async def outcome(body: bytes, decoder: type[Any], *, columnar: bool, method: str = "LogMetrics") -> Outcome:
     """What the caller hears, and what the queue got."""
     queue = Recorder()
     service = IngestorService(queue, Rules(Limits(rows_max=10)), Telemetry(), lambda: NOW)
     rpcs = Descriptors.of_package("ingestor_api").bind(service, ColumnOptions(decoder, 10))
-    [rpc] = [rpc for rpc in rpcs if rpc.path.endswith("/LogMetrics")]
+    [rpc] = [rpc for rpc in rpcs if rpc.path.endswith(f"/{method}")]
     answer = await _answer(rpc, body, columnar=columnar)
     rows = [row for batch in queue.batches for row in batch.columns.to_pylist()]
     return answer, rows, {id_: text for batch in queue.batches for id_, text in batch.label_sets.items()}
@@ -50,9 +50,9 @@ async def outcome(body: bytes, decoder: type[Any], *, columnar: bool) -> Outcome
 
 async def _answer(rpc: Rpc, body: bytes, *, columnar: bool) -> object:
     try:
-        if columnar:
-            return LogMetricsResponse.parse(await rpc.serve(body))
-        return LogMetricsResponse.parse(await rpc.call(rpc.parse(body)))
+        answer = await rpc.serve(body) if columnar else await rpc.call(rpc.parse(body))
+        # Both responses have the same fields under the same numbers.
+        return LogMetricsResponse.parse(answer)
     except Invalid as refusal:
         # The size is checked earlier on the columnar way, and told without the number.
         return "too many" if "at most" in refusal.message else (refusal.message, refusal.violations)
@@ -70,6 +70,61 @@ def test_both_ways_are_one(decoder: type[Any]) -> None:
         assert repr(typed) == repr(columns)
 
     check()
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_both_ways_of_series_are_one(decoder: type[Any]) -> None:
+    """The same for WriteSeries."""
+
+    @settings(deadline=None, max_examples=200)
+    @given(series_requests)
+    def check(body: bytes) -> None:
+        typed = asyncio.run(outcome(body, decoder, columnar=False, method="WriteSeries"))
+        columns = asyncio.run(outcome(body, decoder, columnar=True, method="WriteSeries"))
+        assert repr(typed) == repr(columns)
+
+    check()
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+async def test_points_of_series_become_rows(decoder: type[Any]) -> None:
+    """Names and labels of a series go with each of its points; indices count points across series."""
+    nanos = int(NOW.timestamp()) * 10**9
+    body = series_request(
+        {
+            "service_name": "a",
+            "metric_name": "m",
+            "labels": {"x": "y"},
+            "time_unix_nano": [nanos, 1],
+            "value": [1, 2],
+        },
+        {"service_name": "", "metric_name": "m", "time_unix_nano": [nanos], "value": [3]},
+        {"service_name": "b", "metric_name": "n", "time_unix_nano": [nanos + 1_999], "value": [4]},
+    )
+    answer, stored, sets = await outcome(body, decoder, columnar=True, method="WriteSeries")
+    assert isinstance(answer, LogMetricsResponse)
+    assert answer.accepted == 2
+    assert [each.index for each in answer.rejected] == [1, 2]
+    assert answer.rejected[0].reason.startswith("time: is more than 365 d ago")
+    assert [(row["service_name"], row["metric_name"], row["value"]) for row in stored] == [
+        ("a", "m", 1),
+        ("b", "n", 4),
+    ]
+    assert sets == {stored[0]["label_set_id"]: '{"x":"y"}'}
+    assert stored[1]["label_set_id"] == 0
+    assert (stored[1]["time"] - stored[0]["time"]) == timedelta(microseconds=1)
+
+
+@pytest.mark.parametrize("columnar", [False, True])
+async def test_lists_of_different_lengths_are_refused(*, columnar: bool) -> None:
+    """There is no telling which value is which time's: the field is named, nothing is taken."""
+    body = series_request(
+        {"service_name": "a", "metric_name": "m", "time_unix_nano": [1], "value": [1]},
+        {"service_name": "a", "metric_name": "m", "time_unix_nano": [1, 2], "value": [1]},
+    )
+    answer, stored, _ = await outcome(body, ReferenceDecoder, columnar=columnar, method="WriteSeries")
+    assert "series[1].value: has 1 values for 2 times" in str(answer)
+    assert stored == []
 
 
 GOOD: dict[str, Any] = {"service_name": "s", "metric_name": "m", "value": 1.0}

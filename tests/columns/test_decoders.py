@@ -15,16 +15,16 @@ from ingestor.transport.columns import (
     count_elements,
     native_available,
 )
-from tests.columns.metrics import descriptor, request, requests
+from tests.columns.metrics import descriptor, request, requests, series_requests
 
 NATIVE = pytest.param(
     NativeDecoder, marks=pytest.mark.skipif(not native_available(), reason="ptars has no wheel here")
 )
 
 
-def plain(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+def plain(batch: pa.RecordBatch, name: str = "metrics") -> list[dict[str, Any]]:
     """As Python values; a map's order means nothing, and of a key that comes twice the last counts."""
-    rows: list[dict[str, Any]] = batch.column("metrics").flatten().to_pylist()
+    rows: list[dict[str, Any]] = batch.column(name).flatten().to_pylist()
     return [{**row, "labels": dict(sorted(dict(row["labels"]).items()))} for row in rows]
 
 
@@ -84,6 +84,17 @@ def test_both_decoders_agree(body: bytes) -> None:
     native, reference = NativeDecoder(descriptor()).decode(body), ReferenceDecoder(descriptor()).decode(body)
     assert native.schema == reference.schema
     assert repr(plain(native)) == repr(plain(reference))  # repr, because NaN differs from itself
+
+
+@pytest.mark.skipif(not native_available(), reason="ptars has no wheel here")
+@settings(deadline=None)
+@given(series_requests)
+def test_both_decoders_agree_on_series(body: bytes) -> None:
+    """Packed lists, too."""
+    kind = descriptor("WriteSeriesRequest")
+    native, reference = NativeDecoder(kind).decode(body), ReferenceDecoder(kind).decode(body)
+    assert native.schema == reference.schema
+    assert repr(plain(native, "series")) == repr(plain(reference, "series"))
 
 
 @pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 5000])

@@ -12,6 +12,9 @@ __all__ = (
     "LogMetricsResponse",
     "Metric",
     "RejectedMetric",
+    "Series",
+    "WriteSeriesRequest",
+    "WriteSeriesResponse",
 )
 
 import datetime
@@ -187,7 +190,7 @@ class RejectedMetric(betterproto2.Message):
 
     index: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
     """
-    Its position in the request's `metrics`, counted from 0.
+    Its position in the request's `metrics` (or among the points of its `series`), counted from 0.
     """
 
     reason: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
@@ -197,6 +200,86 @@ class RejectedMetric(betterproto2.Message):
 
 
 default_message_pool.register_message("analytics.v1", "RejectedMetric", RejectedMetric)
+
+
+@dataclass(eq=False, repr=False)
+class Series(betterproto2.Message):
+    """
+    Points of one series.
+    """
+
+    service_name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The service that the metric is about: 1 to 255 bytes, no control characters.
+    """
+
+    metric_name: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The metric's name: 1 to 255 bytes, no control characters.
+    """
+
+    labels: "dict[str, str]" = betterproto2.field(
+        3,
+        betterproto2.TYPE_MAP,
+        map_meta=betterproto2.map_meta(
+            betterproto2.TYPE_STRING, betterproto2.TYPE_STRING
+        ),
+    )
+    """
+    At most 32 labels; a name has 1 to 128 bytes, a value at most 1,024 bytes.
+    """
+
+    time_unix_nano: "list[int]" = betterproto2.field(
+        4, betterproto2.TYPE_SFIXED64, repeated=True
+    )
+    """
+    When each value was measured, in nanoseconds since 1970-01-01 UTC. Stored in microseconds.
+    """
+
+    value: "list[float]" = betterproto2.field(
+        5, betterproto2.TYPE_DOUBLE, repeated=True
+    )
+    """
+    The measured values, finite, one for each time.
+    """
+
+
+default_message_pool.register_message("analytics.v1", "Series", Series)
+
+
+@dataclass(eq=False, repr=False)
+class WriteSeriesRequest(betterproto2.Message):
+    series: "list[Series]" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+    """
+    Together 1 to 50,000 points.
+    """
+
+
+default_message_pool.register_message(
+    "analytics.v1", "WriteSeriesRequest", WriteSeriesRequest
+)
+
+
+@dataclass(eq=False, repr=False)
+class WriteSeriesResponse(betterproto2.Message):
+    accepted: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
+    """
+    How many of the request's points were taken.
+    """
+
+    rejected: "list[RejectedMetric]" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+    """
+    Those that were not; an index counts points across the series, in the order of the request.
+    """
+
+
+default_message_pool.register_message(
+    "analytics.v1", "WriteSeriesResponse", WriteSeriesResponse
+)
 
 
 class AnalyticsServiceStub(betterproto2_grpclib.ServiceStub):
@@ -251,6 +334,29 @@ class AnalyticsServiceStub(betterproto2_grpclib.ServiceStub):
             metadata=metadata,
         )
 
+    async def write_series(
+        self,
+        message: "WriteSeriesRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "WriteSeriesResponse":
+        """
+        WriteSeries takes many points of few series, as columns: the cheapest form for whoever has them so. Points
+        that break a rule are listed in `rejected`, the others are taken; when every one breaks a rule the request is
+        refused as invalid, and so it is when a series has more times than values, or fewer.
+        """
+
+        return await self._unary_unary(
+            "/analytics.v1.AnalyticsService/WriteSeries",
+            message,
+            WriteSeriesResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
 
 from ...google import protobuf as __google__protobuf__
 
@@ -279,6 +385,17 @@ class AnalyticsServiceBase(betterproto2_grpclib.ServiceBase):
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
+    async def write_series(
+        self, message: "WriteSeriesRequest"
+    ) -> "WriteSeriesResponse":
+        """
+        WriteSeries takes many points of few series, as columns: the cheapest form for whoever has them so. Points
+        that break a rule are listed in `rejected`, the others are taken; when every one breaks a rule the request is
+        refused as invalid, and so it is when a series has more times than values, or fewer.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
     async def __rpc_log_metric(
         self, stream: "grpclib.server.Stream[LogMetricRequest, LogMetricResponse]"
     ) -> None:
@@ -295,6 +412,14 @@ class AnalyticsServiceBase(betterproto2_grpclib.ServiceBase):
         response = await self.log_metrics(request)
         await stream.send_message(response)
 
+    async def __rpc_write_series(
+        self, stream: "grpclib.server.Stream[WriteSeriesRequest, WriteSeriesResponse]"
+    ) -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        response = await self.write_series(request)
+        await stream.send_message(response)
+
     def __mapping__(self) -> "dict[str, grpclib.const.Handler]":
         return {
             "/analytics.v1.AnalyticsService/LogMetric": grpclib.const.Handler(
@@ -308,5 +433,11 @@ class AnalyticsServiceBase(betterproto2_grpclib.ServiceBase):
                 grpclib.const.Cardinality.UNARY_UNARY,
                 LogMetricsRequest,
                 LogMetricsResponse,
+            ),
+            "/analytics.v1.AnalyticsService/WriteSeries": grpclib.const.Handler(
+                self.__rpc_write_series,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                WriteSeriesRequest,
+                WriteSeriesResponse,
             ),
         }
