@@ -19,11 +19,12 @@ from ingestor.journal import Entry, MemoryJournal, QueueLimits
 from ingestor.model import Limits, Rules
 from ingestor.service import IngestorService
 from ingestor.settings import Settings
+from ingestor.storage.copy import ReferenceEncoder
 from ingestor.storage.database import Database, DatabaseFacts, open_database
 from ingestor.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from ingestor.telemetry import Health, Telemetry
 from ingestor.telemetry.registry import CONTENT_TYPE
-from ingestor.transport.columns import NativeDecoder, ReferenceDecoder, native_available
+from ingestor.transport import columns
 from ingestor.transport.grpc import GrpcServer
 from ingestor.transport.http import HttpServer, Page, json_page
 from ingestor.transport.rpc import ColumnOptions, Descriptors
@@ -153,8 +154,9 @@ class App:
         return journal
 
     def _start_worker(self, journal: MemoryJournal, database: Database) -> BatchWorker[Entry]:
+        encoder = ReferenceEncoder() if self.settings.codecs == "reference" else None
         policy = FlushPolicy(self.settings.batch_size, self.settings.flush_interval.total_seconds())
-        worker = BatchWorker(journal, database.repository(), policy, self.telemetry)
+        worker = BatchWorker(journal, database.repository(encoder), policy, self.telemetry)
         worker.start_batch_processing()
         self._ends.push_async_callback(self._drain, journal, worker)
         return worker
@@ -177,7 +179,8 @@ class App:
         limits = Limits(time_past_max=settings.time_past_max, time_future_max=settings.time_future_max)
         service = IngestorService(journal, Rules(limits), self.telemetry)
         descriptors = Descriptors.of_package(_GENERATED)
-        decoder = NativeDecoder if native_available() else ReferenceDecoder
+        native = settings.codecs == "native" and columns.native_available()
+        decoder = columns.NativeDecoder if native else columns.ReferenceDecoder
         rpcs = descriptors.bind(service, ColumnOptions(decoder, limits.rows_max))
         grpc = GrpcServer(rpcs, message_bytes_max=settings.message_bytes_max)
         http = HttpServer(

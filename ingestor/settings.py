@@ -120,6 +120,10 @@ class Settings(BaseSettings):
         default="auto",
         description="write large batches directly into TimescaleDB's column store: auto from 2.29 on, on from 2.21",
     )
+    codecs: Literal["native", "reference"] = Field(
+        default="native",
+        description="what decodes bulk requests and encodes COPY: native libraries (where they exist), or plain code",
+    )
     drain_timeout: Duration = Field(
         default=timedelta(seconds=30),
         description="how long stopping may take: calls in flight, then the queue",

@@ -16,6 +16,7 @@ import asyncpg
 
 from ingestor.errors import DatabaseProblem
 from ingestor.storage.column_store import Choice, ColumnStore, set_up, usable
+from ingestor.storage.copy import Encoder, NativeEncoder, ReferenceEncoder, native_available
 from ingestor.storage.faults import FAILURES, describe
 from ingestor.storage.migrate import Migration, migrate, pending
 from ingestor.storage.partitions import WeeklyPartitions
@@ -98,11 +99,12 @@ class Database:
         self._pool = pool
         self.transactions = TransactionManager(pool)
 
-    def repository(self) -> MetricRepository:
-        """The repository that fits this database's table."""
+    def repository(self, encoder: Encoder | None = None) -> MetricRepository:
+        """The repository that fits this database's table; it encodes by pgpq where that is, unless told."""
+        encoder = encoder or (NativeEncoder() if native_available() else ReferenceEncoder())
         partitioned = self.facts.table == "partitioned"
         partitions = WeeklyPartitions(self.transactions) if partitioned else NoPartitions()
-        return MetricRepository(self.transactions, partitions, self.column_store)
+        return MetricRepository(self.transactions, partitions, encoder, self.column_store)
 
     def move(self, url: str) -> None:
         """The same database is at another address from now on: new connections go there."""

@@ -13,7 +13,7 @@ import pyarrow as pa
 from ingestor.errors import StorageUnavailable
 from ingestor.model import MetricBatch
 from ingestor.storage.column_store import ColumnStore
-from ingestor.storage.copy import binary_copy
+from ingestor.storage.copy import Encoder, stream
 from ingestor.storage.faults import FAILURES, classify
 from ingestor.storage.label_sets import LabelSets
 from ingestor.storage.transactions import Connection, TransactionManager, until_lost
@@ -47,10 +47,12 @@ class MetricRepository:
         self,
         transactions: TransactionManager,
         partitions: Partitions,
+        encoder: Encoder,
         column_store: ColumnStore | None = None,
     ) -> None:
         self._transactions = transactions
         self._partitions = partitions
+        self._encoder = encoder
         self._column_store = column_store
         self._label_sets = LabelSets()
 
@@ -70,9 +72,9 @@ class MetricRepository:
                     await self._label_sets.insert(connection, new_sets)
                     if self._column_store is not None and batch.by_series:
                         async with self._column_store.direct(connection):
-                            await _copy(connection, columns)
+                            await self._copy(connection, columns)
                     else:
-                        await _copy(connection, columns)
+                        await self._copy(connection, columns)
         except StorageUnavailable:
             await self._forget()
             raise
@@ -87,14 +89,13 @@ class MetricRepository:
         self._label_sets.forget()
         await self._transactions.renew()
 
-
-async def _copy(connection: Connection, columns: pa.RecordBatch) -> None:
-    copying = connection.copy_to_table(
-        "metrics", columns=columns.schema.names, source=binary_copy(columns), format="binary"
-    )
-    tag = await until_lost(connection, copying)
-    stored = int(tag.rpartition(" ")[2])
-    if stored != columns.num_rows:
-        # PostgreSQL takes a stream that ends at a row's boundary for a whole one.
-        msg = f"COPY took {stored} of {columns.num_rows} rows"
-        raise StorageUnavailable(msg)
+    async def _copy(self, connection: Connection, columns: pa.RecordBatch) -> None:
+        copying = connection.copy_to_table(
+            "metrics", columns=columns.schema.names, source=stream(self._encoder, columns), format="binary"
+        )
+        tag = await until_lost(connection, copying)
+        stored = int(tag.rpartition(" ")[2])
+        if stored != columns.num_rows:
+            # PostgreSQL takes a stream that ends at a row's boundary for a whole one.
+            msg = f"COPY took {stored} of {columns.num_rows} rows"
+            raise StorageUnavailable(msg)
