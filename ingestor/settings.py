@@ -122,7 +122,7 @@ class Settings(BaseSettings):
     )
     codecs: Literal["native", "reference"] = Field(
         default="native",
-        description="what decodes bulk requests and encodes COPY: native libraries (where they exist), or plain code",
+        description="what decodes bulk requests and encodes COPY: native libraries where they exist, or plain code",
     )
     drain_timeout: Duration = Field(
         default=timedelta(seconds=30),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestor.model import MetricBatch, Row
-from ingestor.storage.copy import NativeEncoder, ReferenceEncoder, native_available
+from ingestor.storage.copy import Encoder, NativeEncoder, ReferenceEncoder, native_available
 
 rows = st.builds(
     Row,
@@ -43,7 +43,10 @@ def test_slices_join_to_the_whole(count: int) -> None:
     columns = MetricBatch.of_rows(
         [Row(number, "s", "m", float(number)) for number in range(count)], {}
     ).columns
-    for encoder in [ReferenceEncoder(), *([NativeEncoder()] if native_available() else [])]:
+    encoders: list[Encoder] = [ReferenceEncoder()]
+    if native_available():
+        encoders.append(NativeEncoder())
+    for encoder in encoders:
         pieces = list(encoder.encode(columns))
         assert sum(map(len, pieces)) == 19 + count * 48 + 2
         assert max(map(len, pieces)) <= 2 * 20_000 * 48 + 2  # pgpq may keep one slice back
