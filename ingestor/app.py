@@ -184,7 +184,7 @@ class App:
         rpcs = descriptors.bind(service, ColumnOptions(decoder, limits.rows_max))
         grpc = GrpcServer(rpcs, message_bytes_max=settings.message_bytes_max)
         http = HttpServer(
-            Router(rpcs, descriptors.pool),
+            Router(rpcs, descriptors.pool, elements_max=limits.rows_max),
             _pages(health, self.telemetry),
             body_bytes_max=settings.message_bytes_max,
         )

@@ -55,24 +55,31 @@ class Rpc:
     async def serve(self, body: bytes) -> bytes:
         """Answers protobuf bytes with protobuf bytes, by columns where the service takes them. Raises Invalid and
         what the method raises."""
-        answering = self._typed_call(self.parse(body)) if self._columns is None else self._column_call(body)
+        if self._columns is None:
+            answering = self._typed_call(self.parse(body))
+        else:
+            self._columns.check_size(body)
+            self.parse(body)  # strictly, as the column decoder does not
+            answering = self._columns.call(body)
         del body  # the method may wait for long
         return bytes(await answering)
 
     async def call(self, request: Message) -> bytes:
-        """Calls the typed method; returns the response's protobuf bytes. Raises what the method raises."""
+        """Answers a parsed request with protobuf bytes, likewise."""
+        if self._columns is None:
+            return await self.call_typed(request)
+        answering = self._columns.call(request.SerializeToString())
+        del request
+        return bytes(await answering)
+
+    async def call_typed(self, request: Message) -> bytes:
+        """Answers a parsed request by the typed method, whatever other entry the service has."""
         answering = self._typed_call(request)
         del request
         return bytes(await answering)
 
     def _typed_call(self, request: Message) -> Awaitable[Any]:
         return self._method(self._to_typed(request))
-
-    def _column_call(self, body: bytes) -> Awaitable[Any]:
-        assert self._columns is not None
-        self._columns.check_size(body)
-        self.parse(body)  # strictly, as the column decoder does not
-        return self._columns.call(body)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,20 +3,107 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import gzip
+import json
+import logging
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import Message
+from loguru import logger
 
+from ingestor.transport.http import HttpServer, Page
+from ingestor.transport.transcoding import Router
+from ingestor.transport.transcoding.json_body import JsonReader
 from tests.gateway import Gateway, gateway
 
 GOOD = '{"serviceName":"s","metricName":"m","value":1}'
+
+POST = b"POST /v1/metrics HTTP/1.1\r\nHost: x\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.fixture
 async def running(database_url: str) -> AsyncIterator[Gateway]:
     async with gateway(database_url) as started:
         yield started
+
+
+@pytest.fixture
+def complaints() -> Iterator[list[str]]:
+    """What was logged at WARNING or above, or with a traceback, by us or (aiohttp, asyncio) by way of `logging`."""
+    lines: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    def keep(message: Any) -> None:
+        if message.record["level"].no >= logging.WARNING or message.record["exception"]:
+            lines.append(str(message))
+
+    handler, sink = Handler(logging.WARNING), logger.add(keep, level="TRACE")
+    logging.getLogger().addHandler(handler)
+    yield lines
+    logging.getLogger().removeHandler(handler)
+    logger.remove(sink)
+
+
+@asynccontextmanager
+async def serving(
+    pages: dict[str, Page] | None = None, **options: Any
+) -> AsyncIterator[tuple[HttpServer, int]]:
+    """A server without a gateway, of one route: it answers with its body."""
+
+    async def call(body: bytes) -> str:
+        return body.decode()
+
+    def match(method: str, path: str) -> Any:
+        here = path == "/v1/metrics"
+        return SimpleNamespace(call=call) if here else Router([], DescriptorPool()).match(method, path)
+
+    router: Any = SimpleNamespace(match=match)
+    server = HttpServer(router, pages or {}, body_bytes_max=1000, **options)
+    try:
+        yield server, await server.start("127.0.0.1", 0)
+    finally:
+        await server.close()
+
+
+class RawClient:
+    """One connection, for bytes that no client would send."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self.writer = writer
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and body of the next response."""
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        first, *lines = head.decode().strip().split("\r\n")
+        headers = dict(line.split(": ", 1) for line in lines)
+        body = await self._reader.readexactly(int(headers.get("Content-Length", 0)))
+        return int(first.split()[1]), headers, body
+
+    async def begin(self) -> None:
+        """Begins a call that never ends by itself, and returns when the server reads its body."""
+        self.writer.write(POST + b"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert (await self.answer())[0] == 100
+
+
+@asynccontextmanager
+async def raw(port: int, request: bytes = b"") -> AsyncIterator[RawClient]:
+    """A connection on which these bytes were sent. All must be over in 10 s."""
+    async with asyncio.timeout(10):
+        client = RawClient(*await asyncio.open_connection("127.0.0.1", port))
+        client.writer.write(request)
+        yield client
+        client.writer.close()
 
 
 @pytest.mark.parametrize("content_type", [None, "application/json", "application/x-www-form-urlencoded"])
@@ -218,3 +305,167 @@ async def test_draining_answers_what_is_under_way_and_refuses_the_rest(database_
         assert await under_way == (200, {"success": True})
         assert await stopping == 0
         assert running.count("ingestor_metrics_committed_total") == 6
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "text"),
+    [
+        (b"GET foo HTTP/1.1\r\nHost: x\r\n\r\n", 400, "URL"),
+        (b"GET http://[x/ HTTP/1.1\r\nHost: x\r\n\r\n", 400, "URL"),
+        (b"GET / HTTP/1.1\r\n\r\n", 400, "Host"),
+        (b"NONE / HTTP/1.1\r\nHost: x\r\n\r\n", 400, "method"),
+        (b"\x16\x03\x01\x02\x00\x01", 400, "HTTPS"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\na b: c\r\n\r\n", 400, "header"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\na: " + b"b" * 9000 + b"\r\n\r\n", 400, "too long"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * 200 + b"\r\n", 400, "headers"),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n", 400, "chunk size"),
+        (POST + b"Transfer-Encoding: gzip\r\n\r\n{}", 400, "Transfer-Encoding"),
+        (POST + b"Expect: tea\r\n\r\n", 417, "tea"),
+        (POST + b"Expect: \xff\r\n\r\n", 417, "udcff"),
+        (POST + b"Content-Type: \xff/\xff\r\n\r\n", 415, "application/json"),
+        (b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", 404, "served"),
+        (b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n", 404, "served"),
+        (b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 404, "aaa…"),
+    ],
+)
+async def test_every_error_is_a_status_and_quiet(
+    complaints: list[str], request_: bytes, status: int, text: str
+) -> None:
+    """What aiohttp would answer by itself, too: google.rpc.Status, nothing of our insides, no line in the log."""
+    async with serving() as (_, port), raw(port, request_) as client:
+        got, headers, body = await client.answer()
+    said = json.loads(body)
+    assert got == status
+    assert sorted(said) == ["code", "details", "message"]
+    assert text in said["message"]
+    assert len(said["message"]) < 200
+    assert headers["Server"] == "ingestor"
+    assert headers["Content-Type"] == "application/json"
+    assert complaints == []
+
+
+async def test_a_body_that_breaks_off_is_answered(complaints: list[str]) -> None:
+    """A chunk without a size in mid-body: aiohttp alone would wait for the rest as long as the client stays."""
+    async with serving() as (server, port), raw(port) as client:
+        await client.begin()
+        client.writer.write(b"2\r\n{}\r\nzz\r\n")
+        status, headers, body = await client.answer()
+        assert (status, headers["Connection"]) == (400, "close")
+        assert json.loads(body)["message"] == "the body ended before its end"
+        assert await server.drain(5)
+    assert complaints == []
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [
+        ("gzip", gzip.compress(GOOD.encode())),
+        ("gzip", gzip.compress(GOOD.encode())[:-4]),
+        ("gzip", b"corrupt"),
+        ("lizard", GOOD.encode()),
+        ("identity, gzip", GOOD.encode()),
+    ],
+)
+async def test_encoded_bodies_are_refused(
+    running: Gateway, complaints: list[str], coding: str, body: bytes
+) -> None:
+    """415 whatever is in them; a body with half a gzip trailer or of an unknown encoding is not taken as it is."""
+    headers = {"Content-Encoding": coding}
+    async with running.http.post("/v1/metrics", data=body, headers=headers) as answer:
+        said = await answer.json()
+    assert (answer.status, said["code"]) == (415, 3)
+    assert said["message"] == f"send the body without content-encoding, not {coding}"
+    assert running.count("ingestor_metrics_received_total") == 0
+
+
+async def test_the_identity_encoding_is_none(running: Gateway) -> None:
+    """It says that the body is as it is."""
+    headers = {"Content-Encoding": "Identity"}
+    async with running.http.post("/v1/metrics", data=GOOD.encode(), headers=headers) as answer:
+        assert answer.status == 200
+
+
+async def test_a_client_that_waits_is_asked_for_its_body() -> None:
+    """`Expect: 100-continue`, as curl sends it with large bodies: refused at once, or asked for."""
+    async with serving() as (_, port), raw(port) as client:
+        await client.begin()
+        client.writer.write(b"2\r\nhi\r\n0\r\n\r\n")
+        status, _, body = await client.answer()
+        assert (status, body) == (200, b"hi")
+        client.writer.write(POST + b"Expect: 100-continue\r\nContent-Length: 1001\r\n\r\n")
+        assert (await client.answer())[0] == 413
+
+
+async def test_a_client_that_goes_away_is_no_error(complaints: list[str]) -> None:
+    """In mid-body: nobody is there to be answered, and it is not our fault."""
+    async with serving() as (server, port), raw(port) as client:
+        await client.begin()
+        client.writer.write(b"2\r\n{}\r\n")
+        client.writer.transport.abort()
+        assert await server.drain(5)
+    assert complaints == []
+
+
+async def test_a_large_body_is_parsed_beside_the_loop(
+    running: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others are answered meanwhile."""
+    read, threads = JsonReader.read, []
+
+    def watched(self: JsonReader, body: bytes) -> Message:
+        threads.append(threading.get_ident())
+        return read(self, body)
+
+    monkeypatch.setattr(JsonReader, "read", watched)
+    await running.post("/v1/metrics", GOOD)
+    status, _ = await running.post("/v1/metrics:batch", f'{{"metrics":[{",".join([GOOD] * 1000)}]}}')
+    assert status == 200
+    assert threads[0] == threading.get_ident() != threads[1]
+
+
+async def test_a_batch_of_too_many_elements_is_400(running: Gateway) -> None:
+    """With the field's name, before any of them is parsed."""
+    status, answer = await running.post("/v1/metrics:batch", f'{{"metrics":[{",".join(["{}"] * 50_001)}]}}')
+    assert status == 400
+    assert answer["message"] == "metrics: has too many elements, 50000 at most: send smaller batches"
+
+
+async def test_a_number_beyond_all_floats_is_400(running: Gateway, complaints: list[str]) -> None:
+    """And so is a name that no protobuf string can hold."""
+    for metric, field in (('{"value":1' + "0" * 400 + "}", "value"), ('{"\\ud800":1}', "\\ud800")):
+        for path, body in (("/v1/metrics", metric), ("/v1/metrics:batch", f'{{"metrics":[{metric}]}}')):
+            status, answer = await running.post(path, body)
+            assert status == 400
+            assert answer["details"][0]["fieldViolations"][0]["field"].endswith(field)
+    assert complaints == []
+
+
+async def test_a_probe_that_hangs_is_given_up_and_holds_up_no_drain(complaints: list[str]) -> None:
+    """503 after the time for it; a drain waits for calls alone."""
+    asked = asyncio.Event()
+
+    async def hang() -> tuple[int, str, bytes]:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    get = b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with serving({"/readyz": hang}, page_timeout_s=0.05) as (_, port), raw(port, get) as client:
+        status, headers, body = await client.answer()
+        assert (status, headers["Retry-After"]) == (503, "1")
+        assert json.loads(body)["message"] == "/readyz did not answer in time"
+    asked.clear()
+    async with serving({"/readyz": hang}) as (server, port), raw(port, get):
+        await asked.wait()
+        assert await server.drain(1)
+    assert complaints == []
+
+
+async def test_a_call_that_never_ends_holds_up_no_close(complaints: list[str]) -> None:
+    """A client that never sends the rest of its body: the drain says so in time, and the close is prompt."""
+    async with serving() as (server, port), raw(port) as client:
+        await client.begin()
+        assert not await server.drain(0.05)
+        async with asyncio.timeout(3):
+            await server.close()
+    assert complaints == []

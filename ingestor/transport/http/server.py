@@ -6,8 +6,8 @@ Every error leaves as google.rpc.Status in JSON, aiohttp's own included; nothing
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 from aiohttp import web
 from loguru import logger
@@ -18,36 +18,36 @@ from ingestor.errors import (
     Refusal,
     TooLarge,
     Unavailable,
-    WrongMediaType,
     WrongMethod,
 )
-from ingestor.transport.status import InternalFault, answer_to, headers_of, json_of
-from ingestor.transport.transcoding import Router
+from ingestor.transport.http.answers import JSON, answer, refuse
+from ingestor.transport.http.bodies import check_headers, is_lost, read_body, unknown_expectation
+from ingestor.transport.http.connections import Connections
+from ingestor.transport.status import InternalFault
+from ingestor.transport.transcoding import Router, printable
 
-# `curl -d` says form-urlencoded unless told otherwise, and means JSON.
-_JSON_TYPES = frozenset({"application/json", "application/x-www-form-urlencoded", "application/octet-stream"})
-_JSON = "application/json"
-
-_NONE: Mapping[str, str] = {}
+# How long `close` waits for what is under way, and then again for it to take note.
+_CLOSE_S = 1.0
 
 Page = Callable[[], Awaitable[tuple[int, str, bytes]]]
 """A fixed page: answers with status, content type and body."""
 
 
 class HttpServer:
-    """One listening address. `start`, then `drain` and `close`, once each."""
+    """One listening address. `start`, then `drain` and `close`, once each. Made within a running loop."""
 
-    def __init__(self, router: Router, pages: dict[str, Page], *, body_bytes_max: int) -> None:
+    def __init__(
+        self, router: Router, pages: dict[str, Page], *, body_bytes_max: int, page_timeout_s: float = 5.0
+    ) -> None:
         self._router = router
         self._pages = pages
         self._body_bytes_max = body_bytes_max
+        self._page_timeout_s = page_timeout_s
         self._draining = False
         self._calls = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        app = web.Application(client_max_size=body_bytes_max)
-        app.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        self._runner = web.ServerRunner(Connections(self._handle), shutdown_timeout=_CLOSE_S)
         self._site: web.TCPSite | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -74,75 +74,63 @@ class HttpServer:
         return True
 
     async def close(self) -> None:
-        """Closes every connection."""
+        """Closes every connection, whatever it is doing."""
         await self._runner.cleanup()
 
-    async def _handle(self, request: web.Request) -> web.Response:
-        self._calls += 1
-        self._idle.clear()
+    async def _handle(self, request: web.BaseRequest) -> web.Response:
         try:
             return await self._answer(request)
         except Refusal as refusal:
-            return self._refused(refusal)
+            return self._refused(refusal, request)
         except Exception as error:  # noqa: BLE001 - the edge: whatever it is, the caller gets an answer
             logger.opt(exception=error).error("an HTTP call failed in a way that was not foreseen")
-            return self._refused(InternalFault())
+            return self._refused(InternalFault(), request)
+
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
+        if expectation := unknown_expectation(request):
+            msg = f"only 100-continue can be expected, not {printable(expectation)}"
+            return self._refused(Invalid(msg), request, status=417)
+        if (page := self._pages.get(request.rel_url.raw_path)) is not None:
+            # Not a call: a probe that hangs holds up no drain.
+            return await self._page(page, request)
+        with self._under_way():
+            return await self._call(request)
+
+    @contextmanager
+    def _under_way(self) -> Iterator[None]:
+        self._calls += 1
+        self._idle.clear()
+        try:
+            yield
         finally:
             self._calls -= 1
             if self._calls == 0:
                 self._idle.set()
 
-    async def _answer(self, request: web.Request) -> web.Response:
+    async def _page(self, page: Page, request: web.BaseRequest) -> web.Response:
         path = request.rel_url.raw_path
-        if (page := self._pages.get(path)) is not None:
-            return await self._page(page, request)
+        if request.method not in ("GET", "HEAD"):
+            msg = f"{path} is not served for {request.method}"
+            raise WrongMethod(msg, ("GET", "HEAD"))
+        try:
+            async with asyncio.timeout(self._page_timeout_s):
+                return answer(*await page())
+        except TimeoutError:
+            msg = f"{path} did not answer in time"
+            raise Unavailable(msg, 1.0) from None
+
+    async def _call(self, request: web.BaseRequest) -> web.Response:
         if self._draining:
             msg = "the server is stopping: nothing was taken"
             raise Unavailable(msg, 1.0)
-        route = self._router.match(request.method, path)
-        _check_media_type(request)
-        return _response(200, (await route.call(await self._body(request))).encode(), _JSON)
+        route = self._router.match(request.method, request.rel_url.raw_path)
+        check_headers(request)
+        body = await read_body(request, self._body_bytes_max)
+        return answer(200, JSON, (await route.call(body)).encode())
 
-    async def _page(self, page: Page, request: web.Request) -> web.Response:
-        if request.method not in ("GET", "HEAD"):
-            msg = f"{request.rel_url.raw_path} is not served for {request.method}"
-            raise WrongMethod(msg, ("GET", "HEAD"))
-        status, content_type, body = await page()
-        return _response(status, body, content_type)
-
-    async def _body(self, request: web.Request) -> bytes:
-        try:
-            return await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            msg = f"the body is larger than {self._body_bytes_max} bytes (MESSAGE_BYTES_MAX)"
-            raise TooLarge(msg) from None
-        except web.RequestPayloadError as error:
-            msg = f"the body can't be read: {error}"
-            raise Invalid(msg) from None
-
-    def _refused(self, refusal: Refusal) -> web.Response:
-        response = _response(answer_to(refusal).http, json_of(refusal).encode(), _JSON, headers_of(refusal))
-        if self._draining or isinstance(refusal, TooLarge):
+    def _refused(self, refusal: Refusal, request: web.BaseRequest, status: int | None = None) -> web.Response:
+        response = refuse(refusal, status)
+        if self._draining or isinstance(refusal, TooLarge) or is_lost(request):
             # What is unread of this connection is not worth reading, or will not be served.
             response.force_close()
         return response
-
-
-def _response(
-    status: int, body: bytes, content_type: str, headers: Mapping[str, str] = _NONE
-) -> web.Response:
-    # Named without a version: aiohttp's own header would tell which mistakes to look for.
-    own = {"Content-Type": content_type, "Server": "ingestor"}
-    return web.Response(status=status, body=body, headers={**own, **headers})
-
-
-def _check_media_type(request: web.Request) -> None:
-    # aiohttp reads an absent header as application/octet-stream.
-    if request.content_type not in _JSON_TYPES:
-        msg = f"send application/json, not {request.content_type}"
-        raise WrongMediaType(msg)
-
-
-def json_page(status: int, content: object) -> tuple[int, str, bytes]:
-    """What a Page answers with, for JSON content."""
-    return status, _JSON, json.dumps(content).encode() + b"\n"

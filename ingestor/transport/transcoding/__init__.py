@@ -4,6 +4,7 @@ It knows rpcs and descriptors, no web framework and no API in particular. What i
 the routes are made, with the rpc's name: so far that is all but literal paths with `body: "*"`.
 """
 
+from ingestor.transport.transcoding.printable import printable
 from ingestor.transport.transcoding.routes import Route, Router
 
-__all__ = ["Route", "Router"]
+__all__ = ["Route", "Router", "printable"]

@@ -13,7 +13,9 @@ from google.protobuf.descriptor_pool import DescriptorPool
 
 from ingestor.errors import NoSuchRoute, WrongMethod
 from ingestor.transport.rpc import Rpc
-from ingestor.transport.transcoding.json_body import parse_json, print_json
+from ingestor.transport.transcoding.aside import Aside
+from ingestor.transport.transcoding.json_body import JsonReader, print_json
+from ingestor.transport.transcoding.printable import printable
 
 # google/api/http.proto, "Path template syntax": literal segments and at most one verb.
 _LITERAL_PATH = re.compile(r"(/[\w.~-]+)+(:[\w.~-]+)?")
@@ -27,29 +29,38 @@ class Route:
     path: str
     rpc: Rpc
     pool: DescriptorPool
+    reader: JsonReader
+    aside: Aside
 
     async def call(self, body: bytes) -> str:
         """Answers a JSON body with a JSON body. Raises Refusal, and what the rpc's method raises."""
-        request = parse_json(body, self.rpc.request, self.pool)
+        request = await self.aside.run(len(body), self.reader.read, body)
         answer = await self.rpc.call(request)
+        return await self.aside.run(len(answer), self._print, answer)
+
+    def _print(self, answer: bytes) -> str:
         return print_json(self.rpc.response.FromString(answer), self.pool)
 
 
 class Router:
-    """The routes of some rpcs. Raises ValueError for a rule that can't be mapped."""
+    """The routes of some rpcs; no list in their JSON may have more than `elements_max` elements. Raises ValueError
+    for a rule that can't be mapped."""
 
-    def __init__(self, rpcs: Iterable[Rpc], pool: DescriptorPool) -> None:
+    def __init__(self, rpcs: Iterable[Rpc], pool: DescriptorPool, *, elements_max: int = 50_000) -> None:
         self._routes: dict[str, dict[str, Route]] = {}
+        aside = Aside()
         for rpc in rpcs:
             if rpc.http is not None:
-                route = _route(rpc, pool)
+                method, path = _rule(rpc)
+                reader = JsonReader(rpc.request, pool, elements_max=elements_max)
+                route = Route(method, path, rpc, pool, reader, aside)
                 self._routes.setdefault(route.path, {})[route.method] = route
 
     def match(self, method: str, raw_path: str) -> Route:
         """The route for this method and (undecoded) path. Raises NoSuchRoute or WrongMethod."""
         methods = self._routes.get(raw_path)
         if methods is None:
-            msg = f"nothing is served at {raw_path}"
+            msg = f"nothing is served at {printable(raw_path)}"
             raise NoSuchRoute(msg)
         if method not in methods:
             msg = f"{raw_path} is not served for {method}"
@@ -57,7 +68,8 @@ class Router:
         return methods[method]
 
 
-def _route(rpc: Rpc, pool: DescriptorPool) -> Route:
+def _rule(rpc: Rpc) -> tuple[str, str]:
+    """The method and path of the rpc's rule."""
     rule = rpc.http
     assert rule is not None
     pattern = rule.WhichOneof("pattern")
@@ -72,4 +84,4 @@ def _route(rpc: Rpc, pool: DescriptorPool) -> Route:
             f'{rpc.path}: this google.api.http rule can\'t be served: only a literal path with body: "*" can'
         )
         raise ValueError(msg)
-    return Route(pattern.upper(), path, rpc, pool)
+    return pattern.upper(), path
