@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # The last release: `buf breaking` compares with it. Empty before the first one.
 RELEASE := $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
 
-.PHONY: help setup demo run test lint gen bench lock clean
+.PHONY: help setup demo run test lint gen fuzz bench lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ lint: setup ## formatting, types, the import law, the proto, and gen/ against th
 
 gen: setup ## write gen/ from proto/
 	$(BIN)/python scripts/gen.py
+
+fuzz: setup ## drive the decoders with hostile bytes for long; FUZZ_CASES= and FUZZ_SEED= are heeded
+	FUZZ_CASES=$${FUZZ_CASES:-500000} $(BIN)/python -m pytest tests/columns/test_fuzz.py -s $(ARGS)
 
 bench: setup ## measure unary and bulk ingest on the embedded database; prints, asserts nothing
 	$(BIN)/python scripts/bench.py $(ARGS)
