@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -34,7 +35,8 @@ async def test_the_lines_that_can_be_pasted_work(database_url: str) -> None:
     """Each curl line has its answer, and the Python program stores its metric."""
     async with gateway(database_url) as running:
         pasted = TEXT.replace("\\\n", "")
-        for body, path, answer in re.findall(r"\$ curl -d '(.*?)' +localhost:8080(\S+)\n(.*)\n", pasted):
+        for word, path, answer in re.findall(r"\$ curl -d ('.*') +localhost:8080(\S+)\n(.*)\n", pasted):
+            body = subprocess.run(["sh", "-c", f"printf %s {word}"], capture_output=True, check=True).stdout
             assert await running.post(path, body) == (200, json.loads(answer))
         [program] = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
         process = await asyncio.create_subprocess_exec(
@@ -44,4 +46,4 @@ async def test_the_lines_that_can_be_pasted_work(database_url: str) -> None:
         out, _ = await process.communicate()
         assert process.returncode == 0
         assert b"accepted=1" in out
-        assert running.count("ingestor_metrics_received_total") == 4
+        assert running.count("ingestor_metrics_received_total") == 5

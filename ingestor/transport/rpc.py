@@ -72,6 +72,18 @@ class Rpc:
         del request
         return bytes(await answering)
 
+    async def call_columns(self, request: pa.RecordBatch) -> bytes:
+        """Answers a request that is columns already, as `transport.columns` makes them."""
+        assert self._columns is not None
+        answering = self._columns.method(request)
+        del request
+        return bytes(await answering)
+
+    @property
+    def columnar(self) -> bool:
+        """Whether the service takes this method's requests as columns."""
+        return self._columns is not None
+
     async def call_typed(self, request: Message) -> bytes:
         """Answers a parsed request by the typed method, whatever other entry the service has."""
         answering = self._typed_call(request)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import h2.config
 import h2.connection
 import h2.events
+from hyperframe.frame import Frame, GoAwayFrame, PingFrame
 
 LOG_METRIC = "/analytics.v1.AnalyticsService/LogMetric"
 HEADERS = [
@@ -30,15 +32,34 @@ class Answer:
 
 
 class RawClient:
-    """One connection. Streams are answered into `answers` as data comes; `goaway` is the last stream taken."""
+    """One connection. Streams are answered into `answers` as data comes; `goaways` are the last streams that the
+    server's GOAWAYs told. `broken` is set when the connection ended otherwise than in order.
+
+    `reading` can be cleared to let what the server sends lie, `answers_pings` to leave it without an answer.
+    """
 
     def __init__(self) -> None:
         config = h2.config.H2Configuration(client_side=True, header_encoding="utf-8")
-        self.h2 = h2.connection.H2Connection(config)
+        self.h2 = _H2(config)
         self.answers: dict[int, Answer] = {}
-        self.goaway: int | None = None
+        self.goaways: list[int] = []
         self.closed = False
+        self.broken: OSError | None = None
+        self.answers_pings = True
+        self.reading = asyncio.Event()
+        self.reading.set()
+        self._pings: list[bytes] = []
         self._changed = asyncio.Event()
+
+    @property
+    def goaway(self) -> int | None:
+        """What the latest GOAWAY said."""
+        return self.goaways[-1] if self.goaways else None
+
+    @property
+    def pinged(self) -> bool:
+        """Whether the server sent a PING that was left without an answer."""
+        return bool(self._pings)
 
     async def connect(self, port: int) -> None:
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", port)
@@ -50,19 +71,51 @@ class RawClient:
         self._writer.write(self.h2.data_to_send())
         await self._writer.drain()
 
-    async def send(self, data: bytes, *, path: str = LOG_METRIC, end: bool = True) -> int:
+    async def send(
+        self, data: bytes, *, path: str = LOG_METRIC, end: bool = True, headers: dict[str, str] | None = None
+    ) -> int:
         """Opens a stream with this body; returns its id."""
         stream = self.h2.get_next_available_stream_id()
         self.answers[stream] = Answer()
-        self.h2.send_headers(stream, [(":path", path), *HEADERS])
-        self.h2.send_data(stream, data, end_stream=end)
-        await self.flush()
+        self.h2.send_headers(stream, [(":path", path), *HEADERS, *(headers or {}).items()])
+        await self.send_more(stream, data, end=end)
         return stream
 
-    async def send_after_goaway(self, data: bytes) -> int:
-        """A stream that the client opened before it heard of GOAWAY, which h2 would not let us send now."""
-        self.h2.state_machine.state = h2.connection.ConnectionState.CLIENT_OPEN
+    async def send_more(self, stream: int, data: bytes = b"", *, end: bool = True) -> None:
+        """A further DATA frame."""
+        self.h2.send_data(stream, data, end_stream=end)
+        await self.flush()
+
+    async def reset(self, stream: int) -> None:
+        """Gives the call up."""
+        self.h2.reset_stream(stream, 8)
+        await self.flush()
+
+    async def open_and_reset(self) -> None:
+        """Opens a stream and gives it up, in one packet."""
+        stream = self.h2.get_next_available_stream_id()
+        self.h2.send_headers(stream, [(":path", LOG_METRIC), *HEADERS])
+        await self.reset(stream)
+
+    async def send_frame(self, *frames: Frame) -> None:
+        """Frames as they are."""
+        self._writer.write(b"".join(frame.serialize() for frame in frames))
+        await self._writer.drain()
+
+    async def answer_pings(self) -> None:
+        """Those that were left without an answer, and all that come."""
+        self._answer_pings()
+        await self.flush()
+
+    async def answer_pings_and_send(self, data: bytes) -> int:
+        """The same, and a new stream in the same packet."""
+        self._answer_pings()
         return await self.send(data)
+
+    def _answer_pings(self) -> None:
+        self.answers_pings = True
+        for data in self._pings:
+            self.h2.ack(data)
 
     async def answer(self, stream: int) -> Answer:
         """Waits until the stream has ended or was reset."""
@@ -70,8 +123,7 @@ class RawClient:
         await self.until(lambda: answer.ended or answer.reset is not None)
         return answer
 
-    async def until(self, condition: object) -> None:
-        assert callable(condition)
+    async def until(self, condition: Callable[[], bool]) -> None:
         while not condition():
             self._changed.clear()
             await asyncio.wait_for(self._changed.wait(), 10)
@@ -82,25 +134,58 @@ class RawClient:
         await asyncio.gather(self._task, self._writer.wait_closed(), return_exceptions=True)
 
     async def _receive(self) -> None:
-        while data := await self._reader.read(65536):
-            for event in self.h2.receive_data(data):
-                self._note(event)
-            self._writer.write(self.h2.data_to_send())
-            self._changed.set()
+        try:
+            while data := await self._read():
+                for event in self.h2.receive_data(data):
+                    self._note(event)
+                self._writer.write(self.h2.data_to_send())
+                self._changed.set()
+        except OSError as error:
+            self.broken = error
         self.closed = True
         self._changed.set()
 
+    async def _read(self) -> bytes:
+        await self.reading.wait()
+        return await self._reader.read(65536)
+
     def _note(self, event: h2.events.Event) -> None:
         if isinstance(event, h2.events.ConnectionTerminated):
-            self.goaway = event.last_stream_id
-        answer = self.answers.get(getattr(event, "stream_id", None) or 0)
-        if answer is None:
-            return
-        if isinstance(event, (h2.events.ResponseReceived, h2.events.TrailersReceived)):
-            answer.headers.update({str(name): str(value) for name, value in event.headers or []})
-        elif isinstance(event, h2.events.DataReceived):
-            answer.data += event.data or b""
-        elif isinstance(event, h2.events.StreamEnded):
-            answer.ended = True
-        elif isinstance(event, h2.events.StreamReset):
-            answer.reset = int(event.error_code or 0)
+            self.goaways.append(event.last_stream_id or 0)
+        elif isinstance(event, h2.events.PingReceived) and self.answers_pings:
+            self.h2.ack(event.ping_data)
+        elif isinstance(event, h2.events.PingReceived):
+            self._pings.append(event.ping_data)
+        elif answer := self.answers.get(getattr(event, "stream_id", None) or 0):
+            _add(event, answer)
+
+
+class _H2(h2.connection.H2Connection):
+    """h2 that leaves to us when PINGs are answered, and that lives on after GOAWAY, as the streams do."""
+
+    def __init__(self, config: h2.config.H2Configuration) -> None:
+        super().__init__(config)
+        self._frame_dispatch_table[GoAwayFrame] = self._note_goaway
+        self._frame_dispatch_table[PingFrame] = self._note_ping
+
+    def ack(self, data: bytes) -> None:
+        self._prepare_for_sending([PingFrame(0, opaque_data=data, flags=["ACK"])])
+
+    def _note_goaway(self, frame: GoAwayFrame) -> tuple[list[Frame], list[h2.events.Event]]:
+        event = h2.events.ConnectionTerminated()
+        event.last_stream_id = frame.last_stream_id
+        return [], [event]
+
+    def _note_ping(self, frame: PingFrame) -> tuple[list[Frame], list[h2.events.Event]]:
+        return [], [h2.events.PingReceived(ping_data=frame.opaque_data)]
+
+
+def _add(event: h2.events.Event, answer: Answer) -> None:
+    if isinstance(event, (h2.events.ResponseReceived, h2.events.TrailersReceived)):
+        answer.headers.update({str(name): str(value) for name, value in event.headers or []})
+    elif isinstance(event, h2.events.DataReceived):
+        answer.data += event.data or b""
+    elif isinstance(event, h2.events.StreamEnded):
+        answer.ended = True
+    elif isinstance(event, h2.events.StreamReset):
+        answer.reset = int(event.error_code or 0)

@@ -14,12 +14,10 @@ from typing import Any
 
 import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.message import Message
 from loguru import logger
 
 from ingestor.transport.http import HttpServer, Page
-from ingestor.transport.transcoding import Router
-from ingestor.transport.transcoding.json_body import JsonReader
+from ingestor.transport.transcoding import Router, json_body
 from tests.gateway import Gateway, gateway
 
 GOOD = '{"serviceName":"s","metricName":"m","value":1}'
@@ -410,13 +408,14 @@ async def test_a_large_body_is_parsed_beside_the_loop(
     running: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others are answered meanwhile."""
-    read, threads = JsonReader.read, []
+    load: Any = json_body._load
+    threads: list[int] = []
 
-    def watched(self: JsonReader, body: bytes) -> Message:
+    def watched(body: bytes) -> Any:
         threads.append(threading.get_ident())
-        return read(self, body)
+        return load(body)
 
-    monkeypatch.setattr(JsonReader, "read", watched)
+    monkeypatch.setattr(json_body, "_load", watched)
     await running.post("/v1/metrics", GOOD)
     status, _ = await running.post("/v1/metrics:batch", f'{{"metrics":[{",".join([GOOD] * 1000)}]}}')
     assert status == 200

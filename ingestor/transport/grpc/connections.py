@@ -1,29 +1,40 @@
-"""A grpclib server that can be drained: GOAWAY to every client, calls under way answered, new ones refused.
+"""A grpclib server that can be drained: every client is told to go elsewhere, and calls under way are answered.
 
 grpclib 0.4.9's own close() cancels what is in flight and sends no GOAWAY, so that every deploy would lose
-calls. Clients send a refused stream again by themselves, because it was never processed (RFC 9113, 8.7).
+calls. How one connection ends is in `farewell`; here are grpclib's classes with it built in, and with what
+else they lack to live with any client's bytes.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-from grpclib.protocol import H2Protocol
+from grpclib.protocol import EventsProcessor, H2Protocol
 from grpclib.protocol import Stream as H2Stream
 from grpclib.server import Handler, Server
 from h2.errors import ErrorCodes
-from hyperframe.frame import GoAwayFrame
+from h2.events import DataReceived, Event, PingAckReceived
+from loguru import logger
+
+from ingestor.transport.grpc.calls import Calls, Method
+from ingestor.transport.grpc.farewell import Farewell, Stage
+from ingestor.transport.grpc.headers import from_grpclib
 
 
 class DrainableServer(Server):
     """grpclib's server with `drain` before `close`."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, methods: Mapping[str, Method]) -> None:
+        super().__init__([])
+        # As ASCII, a single other byte in a header would be an exception that ends the whole connection.
+        self._h2_config.header_encoding = "latin-1"
+        self.calls = Calls(methods)
         self.draining = False
         self.connections: set[_Connection] = set()
+        self._deserted = asyncio.Event()
 
     def bound_port(self) -> int:
         """The port that it listens on."""
@@ -32,25 +43,39 @@ class DrainableServer(Server):
         return port
 
     async def drain(self, timeout_s: float) -> bool:
-        """Stops listening, says GOAWAY, and waits for the calls under way. Says whether all were answered in
-        time."""
+        """Stops listening, and ends every connection in order. Says whether all calls were answered in time."""
         self.draining = True
         assert self._server is not None
         self._server.close()
-        for connection in self.connections:
-            connection.go_away()
-        calls = [task for handler in self._handlers for task in handler._tasks.values() if not task.done()]
-        if not calls:
-            return True
-        _, unanswered = await asyncio.wait(calls, timeout=timeout_s)
-        return not unanswered
+        for connection in tuple(self.connections):
+            connection.farewell.begin()
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.connections:
+                    self._deserted.clear()
+                    await self._deserted.wait()
+        except TimeoutError:
+            pass
+        return not any(connection.calls.open for connection in self.connections)
 
     async def finish(self) -> None:
         """Cancels what is left and closes every connection."""
         self.close()
-        for connection in list(self.connections):
-            connection.connection.close()
+        for connection in tuple(self.connections):
+            connection.cut_off()
         await self.wait_closed()
+
+    def made(self, connection: _Connection) -> None:
+        """A client has connected."""
+        self.connections.add(connection)
+        if self.draining:
+            connection.farewell.begin()
+
+    def lost(self, connection: _Connection) -> None:
+        """A client is gone."""
+        self.connections.discard(connection)
+        if not self.connections:
+            self._deserted.set()
 
     def _protocol_factory(self) -> H2Protocol:
         self.__gc_step__()
@@ -60,45 +85,105 @@ class DrainableServer(Server):
 
 
 class _Handler(Handler):
-    """Refuses streams that come after GOAWAY."""
+    """Runs a connection's calls, each as a task; refuses streams when the connection's farewell says so."""
+
+    farewell: Farewell
 
     def __init__(self, server: DrainableServer) -> None:
-        super().__init__(server._mapping, server._codec, server._status_details_codec, server.__dispatch__)
-        self._server = server
+        super().__init__({}, server._codec, server._status_details_codec, server.__dispatch__)
+        self._calls = server.calls
+
+    @property
+    def open(self) -> int:
+        """How many calls are under way and still wanted."""
+        return len(self._tasks)
 
     def accept(
         self, stream: H2Stream, headers: list[tuple[str, str]], release_stream: Callable[[], Any]
     ) -> None:
-        if self._server.draining:
-            stream.reset_nowait(ErrorCodes.REFUSED_STREAM)
+        request = dict(headers)
+        if from_grpclib(request):
+            self.farewell.hangs_up = True
+        if self.farewell.refuses:
+            _reset(stream, ErrorCodes.REFUSED_STREAM)
             release_stream()
-        else:
-            super().accept(stream, headers, release_stream)
+            return
+        task = self.loop.create_task(self._calls.serve(stream, request))
+        self._tasks[stream] = task
+        # Not in the task itself, as grpclib does: cancelled before it began, it would leave its stream behind.
+        task.add_done_callback(partial(self._ended, stream, release_stream))
+
+    def cancel(self, stream: H2Stream) -> None:
+        if stream in self._tasks:
+            super().cancel(stream)
+
+    def _ended(self, stream: H2Stream, release_stream: Callable[[], Any], task: asyncio.Task[None]) -> None:
+        self._tasks.pop(stream, None)
+        self._cancelled.discard(task)
+        release_stream()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.opt(exception=error).error("a call ended without an answer")
+            _reset(stream, ErrorCodes.INTERNAL_ERROR)
+        self.farewell.call_ended()
 
 
 class _Connection(H2Protocol):
     """One client's connection, known to the server for as long as it is open."""
 
-    def __init__(self, server: DrainableServer, handler: Handler) -> None:
-        super().__init__(handler, server._config, server._h2_config)
+    farewell: Farewell
+    _transport: asyncio.Transport
+
+    def __init__(self, server: DrainableServer, calls: _Handler) -> None:
+        super().__init__(calls, server._config, server._h2_config)
+        self.calls = calls
         self._server = server
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._server.connections.add(self)
-        if self._server.draining:
-            self.go_away()
+        self._transport = self.connection._transport
+        self.farewell = self.calls.farewell = Farewell(self.connection, lambda: self.calls.open)
+        self.processor = _Events(self.calls, self.connection, self.farewell)
+        self._server.made(self)
+
+    def data_received(self, data: bytes) -> None:
+        # At the end data is still read, lest the kernel reset the connection, but can't be answered any more.
+        if self.farewell.stage is not Stage.ENDED and not self.connection.is_closing():
+            super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._server.connections.discard(self)
+        self.farewell.connection_lost()
         super().connection_lost(exc)
+        self._server.lost(self)
 
-    def go_away(self) -> None:
-        """Tells the client which stream was the last that we took. Written past h2, whose close_connection()
-        would forbid us to answer the streams that are open."""
-        if self.connection.is_closing():
-            return
-        last = self.connection._connection.highest_inbound_stream_id
-        frame = GoAwayFrame(stream_id=0, last_stream_id=last, error_code=ErrorCodes.NO_ERROR)
-        self.connection.flush()
-        self.connection._transport.write(frame.serialize())
+    def cut_off(self) -> None:
+        """Closes it now, whatever the client has not read yet."""
+        self.connection.close()
+        if self._transport.get_write_buffer_size():
+            self._transport.abort()  # a client that doesn't read would keep close() waiting
+
+
+class _Events(EventsProcessor):
+    """What HTTP/2 frames mean, with gaps of grpclib's closed."""
+
+    def __init__(self, handler: _Handler, connection: Any, farewell: Farewell) -> None:
+        super().__init__(handler, connection)
+        self._farewell = farewell
+
+    def process(self, event: Event) -> None:
+        # An extension's frames have to be ignored (RFC 9113, 5.5); grpclib raises NotImplementedError.
+        if event.__class__ in getattr(self, "processors", ()):
+            super().process(event)
+
+    def process_data_received(self, event: DataReceived) -> None:
+        # grpclib takes an empty frame for the end of the stream, which has an event of its own.
+        if event.flow_controlled_length:
+            super().process_data_received(event)
+
+    def process_ping_ack_received(self, event: PingAckReceived) -> None:
+        super().process_ping_ack_received(event)
+        self._farewell.ping_answered(event.ping_data)
+
+
+def _reset(stream: H2Stream, code: ErrorCodes) -> None:
+    if stream.closable:  # the client's own reset may have come in the same packet
+        stream.reset_nowait(code)

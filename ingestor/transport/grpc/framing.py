@@ -1,7 +1,7 @@
-"""Reads one gRPC message from a grpclib stream, within a bound.
+"""Reads a unary request from a grpclib stream: one gRPC message, within a bound, and nothing behind it.
 
-In place of grpclib's own `recv_message`, which buffers whatever length the prefix declares, and answers a
-missing, cut or compressed message with UNKNOWN.
+In place of grpclib's own `recv_message`, which buffers whatever length the prefix declares, answers a missing,
+cut or compressed message with UNKNOWN, and does not look at what follows the first message.
 Format: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, "Length-Prefixed-Message".
 """
 
@@ -15,9 +15,19 @@ from ingestor.errors import Invalid, TooLarge, Unsupported
 _PREFIX = struct.Struct(">?I")
 
 
-async def read_message(receive: Callable[[int], Awaitable[bytes]], bytes_max: int) -> bytes:
-    """The next message's bytes. `receive` returns as many bytes as asked for, or none at the end of the
-    stream. Raises Invalid, TooLarge (before a byte of the message is read) or Unsupported."""
+async def read_request(receive: Callable[[int], Awaitable[bytes]], bytes_max: int) -> bytes:
+    """The request's one message, once the client has ended the stream. `receive` returns as many bytes as asked
+    for, or none at the end of the stream. Raises Invalid, TooLarge (before a byte of the message is read) or
+    Unsupported."""
+    body = await _read_message(receive, bytes_max)
+    # A method must not run on half of what the client meant. One byte is enough to know that there is more.
+    if await _exactly(receive, 1):
+        msg = "the request goes on after its one message"
+        raise Invalid(msg)
+    return body
+
+
+async def _read_message(receive: Callable[[int], Awaitable[bytes]], bytes_max: int) -> bytes:
     prefix = await _exactly(receive, _PREFIX.size)
     if not prefix:
         msg = "the request has no message"

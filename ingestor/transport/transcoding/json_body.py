@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pyarrow as pa
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -15,6 +16,7 @@ from google.protobuf.message import Message
 
 from ingestor.errors import Invalid
 from ingestor.transport.transcoding.faults import REJECTIONS, find_fault, summary, too_many_elements
+from ingestor.transport.transcoding.json_columns import ColumnReader
 from ingestor.transport.transcoding.printable import printable
 from ingestor.transport.transcoding.shapes import shape_of
 
@@ -23,8 +25,8 @@ class JsonReader:
     """Reads JSON bodies of one message type. No list or map in them may have more than `elements_max` elements."""
 
     def __init__(self, message_class: type[Message], pool: DescriptorPool, *, elements_max: int) -> None:
-        descriptor: Descriptor = message_class.DESCRIPTOR  # type: ignore[assignment] # upb's own class, alike
-        self._shape = shape_of(descriptor)
+        self.descriptor: Descriptor = message_class.DESCRIPTOR  # type: ignore[assignment] # upb's own class, alike
+        self._shape = shape_of(self.descriptor)
         self._pool = pool
         self._elements_max = elements_max
 
@@ -33,11 +35,18 @@ class JsonReader:
         (in proto names) of the field that is wrong."""
         if not body.strip():
             return self._shape.message_class()
-        try:
-            return self._parse(_load(body))
-        except RecursionError:
-            msg = "the body is nested too deeply"
-            raise Invalid(msg) from None
+        return self._parse(_load(body))
+
+    def read_columns(self, body: bytes, columns: ColumnReader) -> Message | pa.RecordBatch:
+        """As columns where the body is plain enough for `columns`, else as `read` reads it."""
+        if not body.strip():
+            return self._shape.message_class()
+        value = _load(body)
+        # Its one list has to be counted before anything is made of it.
+        if violation := too_many_elements(value, self._shape, self._elements_max):
+            raise Invalid.fields([violation])
+        batch = columns.read(value)
+        return self._parse(value) if batch is None else batch
 
     def _parse(self, value: dict[str, Any]) -> Message:
         # Before ParseDict: it takes 10 µs even for an element of two characters.
@@ -45,6 +54,8 @@ class JsonReader:
             raise Invalid.fields([violation])
         try:
             return json_format.ParseDict(value, self._shape.message_class(), descriptor_pool=self._pool)
+        except RecursionError:
+            raise _too_deep() from None
         except REJECTIONS as error:
             raise self._explain(value, error) from None
 
@@ -74,10 +85,16 @@ def _load(body: bytes) -> dict[str, Any]:
     except ValueError:  # Python reads no integers of thousands of digits
         msg = "the body holds a number of too many digits"
         raise Invalid(msg) from None
+    except RecursionError:
+        raise _too_deep() from None
     if not isinstance(value, dict):
         msg = "the body must be a JSON object"
         raise Invalid(msg)
     return value
+
+
+def _too_deep() -> Invalid:
+    return Invalid("the body is nested too deeply")
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

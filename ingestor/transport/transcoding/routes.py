@@ -9,12 +9,14 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import pyarrow as pa
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from ingestor.errors import NoSuchRoute, WrongMethod
 from ingestor.transport.rpc import Rpc
 from ingestor.transport.transcoding.aside import Aside
 from ingestor.transport.transcoding.json_body import JsonReader, print_json
+from ingestor.transport.transcoding.json_columns import ColumnReader
 from ingestor.transport.transcoding.printable import printable
 
 # google/api/http.proto, "Path template syntax": literal segments and at most one verb.
@@ -30,12 +32,20 @@ class Route:
     rpc: Rpc
     pool: DescriptorPool
     reader: JsonReader
+    columns: ColumnReader | None
     aside: Aside
 
     async def call(self, body: bytes) -> str:
         """Answers a JSON body with a JSON body. Raises Refusal, and what the rpc's method raises."""
-        request = await self.aside.run(len(body), self.reader.read, body)
-        answer = await self.rpc.call(request)
+        if self.columns is None:
+            answering = self.rpc.call(await self.aside.run(len(body), self.reader.read, body))
+        else:
+            request = await self.aside.run(len(body), self.reader.read_columns, body, self.columns)
+            columnar = isinstance(request, pa.RecordBatch)
+            answering = self.rpc.call_columns(request) if columnar else self.rpc.call(request)
+            del request
+        del body  # the method may wait for long
+        answer = await answering
         return await self.aside.run(len(answer), self._print, answer)
 
     def _print(self, answer: bytes) -> str:
@@ -53,7 +63,8 @@ class Router:
             if rpc.http is not None:
                 method, path = _rule(rpc)
                 reader = JsonReader(rpc.request, pool, elements_max=elements_max)
-                route = Route(method, path, rpc, pool, reader, aside)
+                columns = ColumnReader(reader.descriptor) if rpc.columnar else None
+                route = Route(method, path, rpc, pool, reader, columns, aside)
                 self._routes.setdefault(route.path, {})[route.method] = route
 
     def match(self, method: str, raw_path: str) -> Route:

@@ -1,0 +1,144 @@
+"""Serves one unary call, from its headers to its trailers: every failure by the one table of statuses.
+
+In place of grpclib's own `request_handler`, which answers ordinary things (a deadline that has passed, a
+malformed timeout) with UNKNOWN, and logs them, and clients that go away, as errors with a traceback. Here only
+a bug is an ERROR.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from grpclib.const import Cardinality, Status
+from grpclib.encoding.base import CodecBase
+from grpclib.encoding.proto import ProtoStatusDetailsCodec
+from grpclib.events import _DispatchServerEvents
+from grpclib.exceptions import GRPCError
+from grpclib.protocol import Stream as H2Stream
+from grpclib.server import Stream, _abort
+from h2.exceptions import ProtocolError as H2ProtocolError
+from loguru import logger
+
+from ingestor.errors import Refusal
+from ingestor.transport.grpc.headers import check_ascii, not_grpc, timeout_s
+from ingestor.transport.status import InternalFault, answer_to, details_of
+
+# Reads so many bytes of a request's body, or none at its end.
+Receive = Callable[[int], Awaitable[bytes]]
+# Reads a request and returns the response's bytes. Raises Refusal.
+Method = Callable[[Receive], Awaitable[bytes]]
+
+
+class Calls:
+    """The methods by their paths. `serve` runs as a task of its own, which is cancelled when the client resets the
+    stream or is gone."""
+
+    def __init__(self, methods: Mapping[str, Method]) -> None:
+        self._methods = methods
+        self._codec = _BytesCodec()
+        self._details_codec = ProtoStatusDetailsCodec()
+        self._dispatch = _DispatchServerEvents()
+
+    async def serve(self, stream: H2Stream, request: Mapping[str, str]) -> None:
+        """Answers the call on this stream. `request` are its headers."""
+        try:
+            if (problem := not_grpc(request)) is not None:
+                await _abort(stream, problem[0], Status.UNKNOWN, problem[1])
+            else:
+                await self._answer(self._opened(stream, request), request)
+        except H2ProtocolError:
+            pass  # the stream was closed under us: nobody is left to be told
+
+    def _opened(self, stream: H2Stream, request: Mapping[str, str]) -> Stream[bytes, bytes]:
+        return Stream(
+            stream,
+            request.get(":path", ""),
+            Cardinality.UNARY_UNARY,
+            bytes,
+            bytes,
+            codec=self._codec,
+            status_details_codec=self._details_codec,
+            dispatch=self._dispatch,
+        )
+
+    async def _answer(self, call: Stream[bytes, bytes], request: Mapping[str, str]) -> None:
+        try:
+            await self._run(call, request)
+        except GRPCError as error:
+            await call.send_trailing_metadata(
+                status=error.status, status_message=error.message, status_details=error.details
+            )
+        else:
+            await call.send_trailing_metadata()
+
+    async def _run(self, call: Stream[bytes, bytes], request: Mapping[str, str]) -> None:
+        """Sends the method's answer. Raises GRPCError, and nothing else but what ends the task or the stream."""
+        try:
+            method = self._method(request)
+            check_ascii(request)
+            await _exchange(method, call, timeout_s(request))
+        except Refusal as refusal:
+            raise _grpc_error(refusal) from None
+        except (GRPCError, H2ProtocolError):
+            raise
+        except asyncio.CancelledError as error:
+            if _cancelled():
+                raise
+            raise _bug(request, error) from None
+        except Exception as error:  # noqa: BLE001 - the edge: whatever it is, the caller gets an answer
+            raise _bug(request, error) from None
+
+    def _method(self, request: Mapping[str, str]) -> Method:
+        method = self._methods.get(request.get(":path", ""))
+        if method is None:
+            raise GRPCError(Status.UNIMPLEMENTED, "Method not found")
+        return method
+
+
+async def _exchange(method: Method, call: Stream[bytes, bytes], seconds: float | None) -> None:
+    """Raises GRPCError when the time is over before the answer is sent; with no time left, nothing is begun."""
+    if seconds == 0:
+        raise _too_late()
+    scope = asyncio.timeout(seconds)
+    try:
+        async with scope:
+            # Nested, so that no frame here holds the request or the answer while it waits.
+            await call.send_message(await method(call._stream.recv_data))
+    except TimeoutError:
+        if scope.expired():
+            raise _too_late() from None
+        raise
+
+
+def _too_late() -> GRPCError:
+    return GRPCError(Status.DEADLINE_EXCEEDED, "the deadline passed before the call was answered")
+
+
+def _cancelled() -> bool:
+    """Whether it is our task that is being cancelled, and not something that the method awaited."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def _bug(request: Mapping[str, str], error: BaseException) -> GRPCError:
+    logger.bind(rpc=request[":path"]).opt(exception=error).error("a call failed in a way not foreseen")
+    return _grpc_error(InternalFault())
+
+
+def _grpc_error(refusal: Refusal) -> GRPCError:
+    code = Status(answer_to(refusal).code)
+    return GRPCError(code, refusal.message, details_of(refusal) or None)
+
+
+class _BytesCodec(CodecBase):
+    """Messages are encoded and decoded elsewhere; grpclib only carries their bytes."""
+
+    __content_subtype__ = "proto"
+
+    def encode(self, message: Any, message_type: Any) -> bytes:
+        return bytes(message)
+
+    def decode(self, data: bytes, message_type: Any) -> Any:
+        return data

@@ -1,0 +1,187 @@
+"""Bulk JSON as columns: what it takes it reads as protobuf's reader does, and what is odd it leaves to that one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ingestor.errors import Invalid
+from ingestor.model import Limits, MetricBatch, Rules
+from ingestor.service import IngestorService
+from ingestor.telemetry import Telemetry
+from ingestor.transport.columns import ReferenceDecoder
+from ingestor.transport.rpc import ColumnOptions, Descriptors
+from ingestor.transport.transcoding.json_body import JsonReader
+from ingestor.transport.transcoding.json_columns import ColumnReader
+from tests.columns.metrics import descriptor, request
+
+NOW = datetime.now(UTC)
+DAY = NOW.strftime("%Y-%m-%d")
+
+_texts = st.one_of(st.sampled_from(["checkout", "m", "", "ü", "a\tb", "nul\0"]), st.text(max_size=3))
+_numbers = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.integers(-(2**70), 2**70),
+    st.sampled_from([0, 1.5, -0.0]),
+)
+_odd: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, "1.5", "NaN", "x", [], {}, float("nan"), float("inf"), 10**400, " 1", "1e3"]
+)
+_moments = st.one_of(
+    st.sampled_from([f"{DAY}T00:00:00Z", f"{DAY}T00:00:00.123456789Z", f"{DAY}T00:00:00.5Z"]),
+    st.sampled_from(
+        [
+            f"{DAY}T00:00:00+01:00",
+            f"{DAY}t00:00:00z",
+            f"{DAY} 00:00:00Z",
+            "2026-02-30T00:00:00Z",
+            "0001-01-01T00:00:00Z",
+            "9999-12-31T23:59:59.999999999Z",
+            f"{DAY}T24:00:00Z",
+            f"{DAY}T23:59:60Z",
+            f"{DAY}T00:00:00.1234567890Z",
+            f"{DAY}T00:00Z",
+            "yesterday",
+            "",
+            None,
+            7,
+        ]
+    ),
+)
+_labels: st.SearchStrategy[Any] = st.one_of(
+    st.dictionaries(_texts, _texts, max_size=3), st.sampled_from([None, {}, {"a": None}, {"a": 1}, [], "x"])
+)
+_fields: dict[str, st.SearchStrategy[Any]] = {
+    "serviceName": st.one_of(_texts, _odd),
+    "metricName": _texts,
+    "value": st.one_of(_numbers, _odd),
+    "time": _moments,
+    "labels": _labels,
+    "service_name": _texts,
+    "nope": _odd,
+}
+_plain = st.fixed_dictionaries(
+    {"serviceName": _texts, "metricName": _texts, "value": _numbers},
+    optional={"time": _moments, "labels": _labels},
+)
+_metrics = st.one_of(_plain, _plain, _plain, st.fixed_dictionaries({}, optional=_fields), _odd)
+_bodies = st.one_of(
+    st.lists(_metrics, max_size=5).map(lambda metrics: {"metrics": metrics}),
+    st.sampled_from([{}, {"metrics": None}, {"metrics": {}}, {"metrics": [], "x": 1}, {"nope": []}]),
+)
+
+
+class Recorder:
+    """A queue that keeps what it is offered."""
+
+    def __init__(self) -> None:
+        self.batches: list[MetricBatch] = []
+
+    async def offer(self, batch: MetricBatch) -> None:
+        self.batches.append(batch)
+
+
+async def outcome(body: bytes, method: str, *, columnar: bool) -> tuple[object, list[dict[str, Any]], object]:
+    """What the caller hears, what the queue got, and whether columns were read."""
+    queue = Recorder()
+    service = IngestorService(queue, Rules(Limits()), Telemetry(), lambda: NOW)
+    descriptors = Descriptors.of_package("ingestor_api")
+    rpcs = descriptors.bind(service, ColumnOptions(ReferenceDecoder, 50_000))
+    [rpc] = [rpc for rpc in rpcs if rpc.path.endswith(f"/{method}")]
+    reader = JsonReader(rpc.request, descriptors.pool, elements_max=50_000)
+    read: Any = None
+    try:
+        read = (
+            reader.read_columns(body, ColumnReader(descriptor(f"{method}Request")))
+            if columnar
+            else reader.read(body)
+        )
+        if isinstance(read, pa.RecordBatch):
+            answer: object = await rpc.call_columns(read)
+        else:
+            answer = await rpc.call_typed(read)
+    except Invalid as refusal:
+        answer = (refusal.message, refusal.violations)
+    rows = [row for batch in queue.batches for row in batch.columns.to_pylist()]
+    return answer, rows, isinstance(read, pa.RecordBatch)
+
+
+@settings(deadline=None, max_examples=400)
+@given(_bodies)
+def test_both_readers_agree(value: object) -> None:
+    """The same rows, answers and refusals, whatever a body holds."""
+    body = json.dumps(value).encode()
+    slow, fast = (asyncio.run(outcome(body, "LogMetrics", columnar=columnar)) for columnar in (False, True))
+    assert repr(slow[:2]) == repr(fast[:2])
+
+
+_series = st.fixed_dictionaries(
+    {"serviceName": _texts, "metricName": _texts},
+    optional={
+        "timeUnixNano": st.lists(
+            st.one_of(
+                st.integers(0, 2).map(lambda n: str(int(NOW.timestamp() * 1e9) + n)),
+                st.integers(-(2**64), 2**64),
+                st.sampled_from(["-1", "1.0", " 1", "1_0", "", "+1", "²", 1.0, None, True]),
+            ),
+            max_size=3,
+        ),
+        "value": st.lists(st.one_of(_numbers, _odd), max_size=3),
+        "labels": _labels,
+    },
+)
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.lists(_series, max_size=3))
+def test_both_readers_agree_on_series(series: list[object]) -> None:
+    """Lists of numbers, too; 64-bit ones are strings in JSON, or numbers."""
+    body = json.dumps({"series": series}).encode()
+    slow, fast = (asyncio.run(outcome(body, "WriteSeries", columnar=columnar)) for columnar in (False, True))
+    assert repr(slow[:2]) == repr(fast[:2])
+
+
+PLAIN = {"serviceName": "s", "metricName": "m", "value": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("metric", "columns"),
+    [
+        (PLAIN, True),
+        ({**PLAIN, "value": 7, "time": f"{DAY}T00:00:00.123456Z", "labels": {"a": "b"}}, True),
+        ({"serviceName": "s", "metricName": "m"}, True),
+        ({**PLAIN, "time": f"{DAY}T00:00:00+01:00"}, False),
+        ({**PLAIN, "value": "1.5"}, False),
+        ({"service_name": "s", "metricName": "m", "value": 1.5}, False),
+        ({**PLAIN, "nope": 1}, False),
+    ],
+)
+async def test_what_is_plain_is_read_as_columns(metric: dict[str, Any], *, columns: bool) -> None:
+    """The way that most senders write; the rest takes the other one."""
+    body = json.dumps({"metrics": [PLAIN, metric]}).encode()
+    assert (await outcome(body, "LogMetrics", columnar=True))[2] is columns
+
+
+def test_the_columns_are_those_of_the_decoder() -> None:
+    """Same types and values as from protobuf's bytes, so that everything behind is shared."""
+    now = int(time.time())
+    moment = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    value = {
+        "metrics": [{**PLAIN, "time": f"{moment}.000000007Z", "labels": {"a": "b"}}, {"metricName": "n"}]
+    }
+    read = ColumnReader(descriptor()).read(value)
+    assert read is not None
+    body = request(
+        {"service_name": "s", "metric_name": "m", "value": 1.5, "time": (now, 7), "labels": {"a": "b"}},
+        {"metric_name": "n"},
+    )
+    decoded = ReferenceDecoder(descriptor()).decode(body)
+    assert read.to_pylist() == decoded.to_pylist()
