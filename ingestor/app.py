@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from loguru import logger
 
-from ingestor.batching import BatchWorker, FlushPolicy
+from ingestor.batching import Backoff, BatchWorker, FlushPolicy
 from ingestor.errors import DataDirProblem
 from ingestor.journal import Entry, MemoryJournal, QueueLimits
 from ingestor.model import Limits, Rules
@@ -33,7 +33,7 @@ from ingestor.transport.transcoding import Router
 _GENERATED = "ingestor_api"
 # Of the bytes that the queue may hold, those that requests waiting for room may hold beside it.
 _WAITING_SHARE = 4
-_EMBEDDED_RETRY_S = 1.0
+_EMBEDDED_BACKOFF = Backoff(first_s=1.0)
 # A probe is answered from the last look at the database for so long, however often it is asked.
 _DATABASE_LOOK_S = 1.0
 _DATABASE_ANSWER_S = 2.0
@@ -65,6 +65,7 @@ class App:
         self._ends = AsyncExitStack()
         self._left_s: Callable[[], float] = lambda: 0.0
         self._lost = 0
+        self._embedded_problem: str | None = None
         self._database: Database | None = None
         self._journal: MemoryJournal | None = None
 
@@ -118,15 +119,21 @@ class App:
     async def _keep_embedded(self, embedded: EmbeddedPostgres) -> None:
         """Starts the embedded database again whenever it dies under us; batches are kept meanwhile."""
         while True:
-            logger.error("{}; it is started again", await embedded.exited)
-            try:
-                self.database_url = await embedded.start()
-            except EmbeddedPostgresError as error:
-                logger.error("the embedded PostgreSQL can't be started: {}", error)
-                await asyncio.sleep(_EMBEDDED_RETRY_S)
-            else:
-                if self._database is not None:
-                    self._database.move(self.database_url)
+            self._embedded_problem = str(await embedded.exited)
+            logger.error("{}; it is started again", self._embedded_problem)
+            failures = 0
+            while self._embedded_problem is not None:
+                try:
+                    self.database_url = await embedded.start()
+                except EmbeddedPostgresError as error:
+                    failures += 1
+                    self._embedded_problem = str(error)
+                    logger.warning("the embedded PostgreSQL can't be started: {}", error)
+                    await asyncio.sleep(_EMBEDDED_BACKOFF.delay_s(failures, 0.5))
+                else:
+                    self._embedded_problem = None
+            if self._database is not None:
+                self._database.move(self.database_url)
 
     async def _open_database(self) -> Database:
         database = self._database = await open_database(
@@ -213,6 +220,8 @@ class App:
 
         async def storing() -> str | None:
             nonlocal look, looked_at_s
+            if self._embedded_problem is not None:
+                return self._embedded_problem
             if worker.failure is not None:
                 return worker.failure
             # One look at a time, whoever asks, and each answer is as old as _DATABASE_LOOK_S at the most.

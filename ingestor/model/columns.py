@@ -25,7 +25,14 @@ from ingestor.timestamps import NANOS_MAX, SECONDS_MAX, SECONDS_MIN, from_nanos,
 Mask = npt.NDArray[np.bool_]
 Micros = npt.NDArray[np.int64]
 
+_TIME = SCHEMA.field("time").type
 _NAMED = ("service_name", "metric_name", "labels")
+
+
+# C0 controls and DEL, and the first byte of two that a C1 control is in UTF-8.
+_SUSPICIOUS: Mask = np.zeros(256, np.bool_)
+_SUSPICIOUS[:0x20] = True
+_SUSPICIOUS[[0x7F, 0xC2]] = True
 
 
 class Rejected(NamedTuple):
@@ -145,17 +152,30 @@ def _in_range(time_us: Micros, limits: Limits, now: datetime) -> Mask:
 
 def _children(times: pa.StructArray) -> Sequence[pa.Array]:
     """Both integers without nulls: under a null struct lie zeros or nulls, as the decoder pleases."""
-    return [times.field(index).fill_null(0) for index in range(2)]
+    columns = [times.field(index) for index in range(2)]
+    return [column.fill_null(0) if column.null_count else column for column in columns]
 
 
 def _good_names(names: pa.StringArray, bytes_max: int) -> Mask | np.bool_:
-    """Names repeat, so each distinct one is looked at once."""
+    """Most columns hold nothing that could be wrong, which their bytes tell at once; else each distinct name (they
+    repeat) is looked at."""
+    if _surely_good(names, bytes_max):
+        return np.True_
     encoded = names.dictionary_encode()
     problems = [name_problem(name, bytes_max) is None for name in encoded.dictionary.to_pylist()]
-    if all(problems):
-        return np.True_
     good: Mask = np.array(problems)[encoded.indices.to_numpy()]
     return good
+
+
+def _surely_good(names: pa.StringArray, bytes_max: int) -> bool:
+    """Whether no name is empty or too long, and no byte is a control character or begins one of U+0080 to U+009F."""
+    _, offsets_buffer, data_buffer = names.buffers()
+    offsets = np.frombuffer(offsets_buffer, np.int32)[names.offset : names.offset + len(names) + 1]
+    lengths = np.diff(offsets)
+    if lengths.min() == 0 or lengths.max() > bytes_max:
+        return False
+    data = np.frombuffer(data_buffer, np.uint8)[offsets[0] : offsets[-1]]
+    return not _SUSPICIOUS[data].any()
 
 
 def _finite(values: pa.DoubleArray) -> Mask:
@@ -168,6 +188,6 @@ def _batch(
     services: pa.Array, names: pa.Array, values: pa.Array, time_us: Micros, labels: LabelColumn | None
 ) -> MetricBatch:
     ids = np.zeros(len(time_us), np.int64) if labels is None else labels.ids
-    times = pa.array(time_us).cast(SCHEMA.field("time").type)
+    times = pa.Array.from_buffers(_TIME, len(time_us), [None, pa.py_buffer(time_us)])
     columns = pa.RecordBatch.from_arrays([times, services, names, values, pa.array(ids)], schema=SCHEMA)
     return MetricBatch.of_columns(columns, {} if labels is None else labels.documents)

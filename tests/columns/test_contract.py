@@ -45,7 +45,8 @@ async def outcome(body: bytes, decoder: type[Any], *, columnar: bool, method: st
     [rpc] = [rpc for rpc in rpcs if rpc.path.endswith(f"/{method}")]
     answer = await _answer(rpc, body, columnar=columnar)
     rows = [row for batch in queue.batches for row in batch.columns.to_pylist()]
-    return answer, rows, {id_: text for batch in queue.batches for id_, text in batch.label_sets.items()}
+    sets = {id_: text for batch in queue.batches for id_, text in batch.label_sets.items()}
+    return answer, rows, dict(sorted(sets.items()))
 
 
 async def _answer(rpc: Rpc, body: bytes, *, columnar: bool) -> object:

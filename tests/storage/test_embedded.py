@@ -221,3 +221,23 @@ async def test_the_runtime_directory_is_used(
     """XDG_RUNTIME_DIR is the first choice for the socket."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     assert socket_directory(await postgres.start()).parent == tmp_path
+
+
+async def test_variables_for_other_servers_do_not_reach_it(
+    postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PG* is what an operator sets for the production database."""
+    for name, value in {
+        "PGHOST": "db.invalid",
+        "PGPORT": "1",
+        "PGUSER": "nobody",
+        "PGPASSWORD": "x",
+        "PGDATABASE": "other",
+        "PGSSLMODE": "verify-full",
+        "PGTARGETSESSIONATTRS": "standby",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert (
+        await ask(await postgres.start(), "SELECT current_user || '@' || current_database()")
+        == "ingestor@ingestor"
+    )

@@ -32,8 +32,9 @@ _NOT_YET = (
 
 
 def dsn(socket_directory: Path, database: str) -> str:
-    # The port is said because asyncpg and libpq would otherwise take PGPORT.
-    return f"postgresql:///{quote(database, safe='')}?host={socket_directory}&port={PORT}&user={USER}"
+    # All that asyncpg and libpq would otherwise take from PG* variables, which are meant for other servers.
+    fixed = "sslmode=disable&target_session_attrs=any"
+    return f"postgresql:///{quote(database, safe='')}?host={socket_directory}&port={PORT}&user={USER}&{fixed}"
 
 
 async def wait_until_ready(child: Child, socket_directory: Path, log: ServerLog) -> asyncpg.Connection:
@@ -55,8 +56,9 @@ async def wait_until_ready(child: Child, socket_directory: Path, log: ServerLog)
             if waited_s > news_s:
                 _logger.info("the embedded PostgreSQL is not ready after %.0f s: %s", waited_s, error)
                 news_s = waited_s + _NEWS_EVERY_S
-        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise EmbeddedPostgresError(f"cannot connect to the embedded database: {error}") from error
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+            text = " ".join(str(error).split())
+            raise EmbeddedPostgresError(f"cannot connect to the embedded database: {text}") from error
         await child.ended_within(pause_s)
         pause_s = min(pause_s * 1.5, _PAUSE_S_MAX)
     raise EmbeddedPostgresError(f"PostgreSQL {told(child.exited.result())} while it started{log.tail()}")
