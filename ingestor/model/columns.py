@@ -168,7 +168,7 @@ def _good_names(names: pa.StringArray, bytes_max: int) -> Mask | np.bool_:
 
 
 def _surely_good(names: pa.StringArray, bytes_max: int) -> bool:
-    """Whether no name is empty or too long, and no byte is a control character or begins one of U+0080 to U+009F."""
+    """Whether no name is empty or too long, and no byte is a control character or may begin one of U+0080 ff."""
     _, offsets_buffer, data_buffer = names.buffers()
     offsets = np.frombuffer(offsets_buffer, np.int32)[names.offset : names.offset + len(names) + 1]
     lengths = np.diff(offsets)
