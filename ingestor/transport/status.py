@@ -83,4 +83,6 @@ def json_of(refusal: errors.Refusal) -> str:
     for detail in details_of(refusal):
         status.details.add().Pack(detail)
     # A status without details says so; empty fields inside of details are left out.
-    return json.dumps({"details": [], **MessageToDict(status)}, ensure_ascii=False, separators=(",", ":"))
+    details = MessageToDict(status).get("details", [])
+    body = {"code": status.code, "message": status.message, "details": details}
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
