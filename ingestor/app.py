@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -235,6 +235,16 @@ class App:
         health.add("queue", room)
         health.add("database", storing)
         return health
+
+
+async def to_its_end(cleanup: Awaitable[object]) -> None:
+    """Awaits it, and once more if we are cancelled meanwhile: half an end leaves a server behind."""
+    task = asyncio.ensure_future(cleanup)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
 
 
 def _queue_limits(settings: Settings) -> QueueLimits:

@@ -1,41 +1,53 @@
 """The command `ingestor`: serve, migrate, check and demo, with a flag for every setting.
 
-Whatever goes wrong for a reason that an operator can mend is one line on stderr and an exit code.
+Whatever goes wrong for a reason that an operator can mend is one line on stderr and an exit code. The module
+imports next to nothing, because a Ctrl-C while others are imported is no reason for a traceback either.
 """
+
+# ruff: noqa: PLC0415 - see above
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import sys
-from collections.abc import Coroutine, Sequence
-from typing import Any
 
-from pydantic_core import PydanticUndefined
-
-from ingestor import __version__
-from ingestor.errors import StartupError
-from ingestor.settings import PREFIX, Settings, load
-from ingestor.telemetry import logs
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Coroutine, Sequence
+    from typing import Any
 
 EXIT_CODES = """exit codes:
   0    all is well
-  1    unexpected failure (demo: what was stored is not what was accepted)
+  1    unexpected failure (demo: not all that was sent is stored; check: its output can't be written)
   2    a flag or setting is wrong
-  3    the database can't be reached, refuses us, or has a schema that can't be used
+  3    the database can't be reached, refuses us, is read-only, or has a schema that can't be used
   4    a port is taken, or HOST can't be listened on
   5    DATA_DIR can't be used
   6    stopped, but acknowledged metrics could not be stored (JOURNAL=memory)
-  130  ended at once by a second Ctrl-C
+  129  ended by SIGHUP (a closed terminal); what was begun is undone
+  130  the same by Ctrl-C (serve: by a second one, at once)
+  143  the same by SIGTERM
+SIGTERM, SIGHUP and the first Ctrl-C make serve store what is queued, and end with 0 or 6.
 """
-_SETTINGS_HELP = (
-    f"Each is also read from the environment, and from a file .env in the current directory, as {PREFIX}NAME"
-    f" ({PREFIX}BATCH_SIZE for --batch-size). Durations read 250ms, 1s, 5m, 2h, 365d; sizes 64KiB, 4MiB."
-)
+_CLEANUP_S_MAX = 75.0  # twice an embedded database's longest end, and some
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
+    try:
+        import signal
+
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            # Until a loop handles signals nothing is begun that had to be undone.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        return _main(arguments)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    from ingestor.errors import StartupError
+
     given = vars(_parser().parse_args(arguments))
     command = given.pop("command")
     try:
@@ -43,26 +55,64 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StartupError as error:
         print(f"ingestor: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
-    except KeyboardInterrupt:
-        return 130
 
 
 def _run(command: str, given: dict[str, Any]) -> int:
     if command == "demo":
-        from ingestor.demo import demo  # noqa: PLC0415 - only the demo needs rich
+        from ingestor.demo import demo
 
-        return _with_loop(demo(given["metrics"]))
+        return _with_loop(_until_signalled(demo(given["metrics"])))
+    from ingestor.settings import load
+    from ingestor.telemetry import logs
+
     settings = load(given)
     logs.configure(settings.log_format, settings.log_level)
-    from ingestor import commands  # noqa: PLC0415 - `--help` and a bad setting need not wait for pyarrow
+    from ingestor import commands  # a bad setting need not wait for pyarrow
 
-    return _with_loop(getattr(commands, command)(settings))
+    work = getattr(commands, command)(settings)
+    return _with_loop(work if command == "serve" else _until_signalled(work))
+
+
+async def _until_signalled(work: Coroutine[Any, Any, int]) -> int:
+    """Runs it; the first SIGINT, SIGTERM or SIGHUP cancels it, those after that change nothing until it has
+    cleaned up. Returns its exit code, or 128 and the signal's number."""
+    import asyncio
+    import os
+    import signal
+
+    received: list[int] = []
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work)
+
+    def on_signal(number: int) -> None:
+        if not received:
+            received.append(number)
+            loop.call_later(_CLEANUP_S_MAX, os._exit, 128 + number)
+            task.cancel()
+
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # which is what nohup is for
+        numbers.append(signal.SIGHUP)
+    for number in numbers:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if not received:
+            raise
+        return 128 + received[0]
+    finally:
+        for number in numbers if received else ():
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)  # all is undone; Python's own end need not be disturbed
 
 
 def _with_loop(main: Coroutine[Any, Any, int]) -> int:
     """Runs it on uvloop where that exists (not every platform has a wheel), else on asyncio's own loop."""
+    import asyncio
+
     try:
-        import uvloop  # noqa: PLC0415
+        import uvloop
     except ImportError:
         factory = None
     else:
@@ -72,6 +122,10 @@ def _with_loop(main: Coroutine[Any, Any, int]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    import argparse
+
+    from ingestor import __version__
+
     parser = argparse.ArgumentParser(
         prog="ingestor",
         description="Takes metrics over gRPC and HTTP/JSON and stores them in TimescaleDB or PostgreSQL.",
@@ -81,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ingestor {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, summary in (
-        ("serve", "take metrics until SIGTERM or Ctrl-C, then store what is queued"),
+        ("serve", "take metrics until SIGTERM, SIGHUP or Ctrl-C, then store what is queued"),
         ("migrate", "bring the database's schema up to date and exit (serve does it, too)"),
         ("check", "validate the settings, try the database and the ports, say what would be used"),
     ):
@@ -91,10 +145,18 @@ def _parser() -> argparse.ArgumentParser:
             description=f"{summary[0].upper()}{summary[1:]}.",
             epilog=EXIT_CODES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
         _add_settings(command)
     show = "start a server on a temporary database, send it a load, show what was stored"
-    command = commands.add_parser("demo", help=show, description=f"{show[0].upper()}{show[1:]}.")
+    command = commands.add_parser(
+        "demo",
+        help=show,
+        description=f"{show[0].upper()}{show[1:]}. It heeds neither INGESTOR_* nor .env.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     command.add_argument(
         "--metrics",
         type=_positive,
@@ -106,7 +168,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("settings", _SETTINGS_HELP)
+    import argparse
+
+    from ingestor.settings import PREFIX, Settings
+
+    group = parser.add_argument_group(
+        "settings",
+        f"Each is also read from the environment, and from a file .env in the current directory, as {PREFIX}NAME"
+        f" ({PREFIX}BATCH_SIZE for --batch-size). Durations read 250ms, 1s, 5m, 2h, 365d; sizes 64KiB, 4MiB.",
+    )
     for name, field in Settings.model_fields.items():
         flag = f"--{name.replace('_', '-')}"
         text = str(field.description).replace("%", "%%")
@@ -120,6 +190,8 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 def _shown(default: object) -> str:
     """A default as one would write it; empty when the description says it."""
+    from pydantic_core import PydanticUndefined
+
     if default is PydanticUndefined or not str(default):
         return ""
     if hasattr(default, "human_readable"):
@@ -133,7 +205,13 @@ def _shown(default: object) -> str:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
+    import argparse
+
+    try:
+        number = int(text)
+    except ValueError:
+        msg = "must be a whole number"
+        raise argparse.ArgumentTypeError(msg) from None
     if not 1 <= number <= 10_000_000:
         msg = "must lie between 1 and 10,000,000"
         raise argparse.ArgumentTypeError(msg)

@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import socket
+import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,11 +15,11 @@ from pathlib import Path
 from loguru import logger
 
 from ingestor import __version__
-from ingestor.app import App
+from ingestor.app import App, to_its_end
 from ingestor.errors import AddressProblem, DataDirProblem, StartupError
-from ingestor.settings import Settings, unknown_variables
+from ingestor.settings import Settings, misspelt
 from ingestor.storage.database import inspect, open_database
-from ingestor.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from ingestor.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError, identity
 
 LOST = 6
 _INTERRUPTED = 130
@@ -26,7 +28,7 @@ _INTERRUPTED = 130
 async def serve(settings: Settings) -> int:
     """Serves until it is told to stop. Raises StartupError."""
     stop = _stop_signals()
-    for name in unknown_variables(os.environ):
+    for name in misspelt():
         logger.warning("the variable {} is none of ours: is it misspelt? (ingestor serve --help)", name)
     app = App(settings)
     starting = asyncio.ensure_future(app.start())
@@ -40,9 +42,9 @@ async def serve(settings: Settings) -> int:
     logger.bind(grpc_port=addresses.grpc_port, http_port=addresses.http_port).info(
         "ingestor {} serves gRPC on {}:{} and HTTP on http://{}:{}",
         __version__,
-        addresses.host,
+        _bracketed(addresses.host),
         addresses.grpc_port,
-        addresses.host,
+        _bracketed(addresses.host),
         addresses.http_port,
     )
     await stop.wait()
@@ -69,26 +71,30 @@ async def check(settings: Settings) -> int:
     """Says what `serve` would use, and what would stop it; changes nothing. Returns the first problem's exit
     code, 0 without any."""
     problems: list[StartupError] = []
-    for name in unknown_variables(os.environ):
+    for name in misspelt():
         _say(f"warning   the variable {name} is none of ours: is it misspelt?")
     _say(f"settings  valid; {_changed(settings)}")
     try:
-        _say(f"database  {await _look_at_database(settings)}")
+        found = await _look_at_database(settings)
     except StartupError as error:
         problems.append(error)
+    else:
+        _say(f"database  {found}")
     for protocol, port in (("gRPC", settings.grpc_port), ("HTTP", settings.http_port)):
         try:
-            _say(f"{protocol.lower():9} {_try_port(settings.host, port, protocol)}")
+            _try_port(settings.host, port, protocol)
         except StartupError as error:
             problems.append(error)
+        else:
+            where = f"{_bracketed(settings.host)}:{port or 'a free port'}"
+            _say(f"{protocol.lower():9} {where} can be listened on")
     for problem in problems:
         _say(f"problem   {problem}")
     return problems[0].exit_code if problems else 0
 
 
 async def _look_at_database(settings: Settings) -> str:
-    if settings.embedded and not (settings.data_dir / "postgres").exists():
-        _check_can_create(settings.data_dir)
+    if settings.embedded and await asyncio.to_thread(_to_be_created, settings.data_dir):
         return f"embedded PostgreSQL, to be created in {settings.data_dir}"
     async with _database_url(settings) as url:
         facts, pending = await inspect(url)
@@ -109,17 +115,32 @@ async def _database_url(settings: Settings) -> AsyncIterator[str]:
     except EmbeddedPostgresError as error:
         raise DataDirProblem(str(error)) from error
     finally:
-        await embedded.stop()
+        await to_its_end(embedded.stop())
 
 
-def _check_can_create(data_dir: Path) -> None:
-    existing = next(path for path in (data_dir, *data_dir.absolute().parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        msg = f"DATA_DIR {data_dir} can't be created: {existing} is no directory that this user may write to"
-        raise DataDirProblem(msg)
+def _to_be_created(data_dir: Path) -> bool:
+    """Whether there is no database yet; raises DataDirProblem if there can't be one."""
+    try:
+        if (data_dir / "postgres").exists():
+            return False
+        data_dir = data_dir.resolve()
+        existing = next(path for path in (data_dir, *data_dir.parents) if path.exists())
+        # Tried out, because modes don't tell (root in /proc, file systems that are read-only).
+        os.rmdir(tempfile.mkdtemp(prefix=".ingestor-check-", dir=existing))  # noqa: PTH106
+        owner = identity.choose(data_dir / "postgres")
+        if blocked := identity.unreachable(owner, [existing]):
+            msg = f"DATA_DIR {data_dir} can't be used: PostgreSQL runs as {owner.name}, who cannot enter {blocked}"
+            raise DataDirProblem(msg)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        msg = f"DATA_DIR {str(data_dir)[:300]} can't be created or entered: {reason}"
+        raise DataDirProblem(msg) from error
+    except EmbeddedPostgresError as error:
+        raise DataDirProblem(str(error)) from error
+    return True
 
 
-def _try_port(host: str, port: int, protocol: str) -> str:
+def _try_port(host: str, port: int, protocol: str) -> None:
     try:
         family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, number) as trial:
@@ -127,7 +148,11 @@ def _try_port(host: str, port: int, protocol: str) -> str:
             trial.bind(address)
     except OSError as error:
         raise AddressProblem.listening(protocol, host, port, error) from error
-    return f"{host}:{port or 'a free port'} can be listened on"
+
+
+def _bracketed(host: str) -> str:
+    """As it is written before a port."""
+    return f"[{host}]" if ":" in host else host
 
 
 def _changed(settings: Settings) -> str:
@@ -145,20 +170,31 @@ def _kind(table: str) -> str:
 
 
 def _stop_signals() -> asyncio.Event:
-    """Set by the first SIGTERM or SIGINT; the second ends the process at once."""
+    """Set by the first SIGTERM, SIGINT or SIGHUP; a SIGINT after that ends the process at once. (Not the other
+    two: a terminal that is closed, and `timeout`, send theirs twice.)"""
     stop = asyncio.Event()
 
-    def received() -> None:
+    def interrupted() -> None:
         if stop.is_set():
             # The embedded database notices by itself; there is nothing that we could still do in order.
             os._exit(_INTERRUPTED)
         stop.set()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, received)
+    loop.add_signal_handler(signal.SIGINT, interrupted)
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # which is what nohup is for
+        loop.add_signal_handler(signal.SIGHUP, stop.set)
     return stop
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201
+    """Prints it. Raises StartupError where nobody can read it: a closed pipe, a full disk."""
+    try:
+        print(line, flush=True)  # noqa: T201
+    except OSError as error:
+        # What print has kept back would fail again when Python ends.
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        msg = f"the output can't be written: {(error.strerror or str(error)).lower()}"
+        raise StartupError(msg) from error

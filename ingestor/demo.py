@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import sys
 import tempfile
 from contextlib import suppress
@@ -18,8 +17,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ingestor.app import Addresses, App
-from ingestor.settings import EMBEDDED, load
+from ingestor.app import Addresses, App, to_its_end
+from ingestor.settings import EMBEDDED, alone
 from ingestor.storage.database import Database
 from ingestor.telemetry import logs
 
@@ -29,8 +28,9 @@ _LABELS = 2
 _ROWS_SHOWN = 5
 _STORED = "SELECT count(*) FROM metrics"
 _LATEST = """
-SELECT to_char(m.time AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') AS time,
-       m.service_name, m.metric_name, m.value, m.labels::text
+SELECT to_char(m.time AT TIME ZONE 'UTC', 'HH24:MI:SS.MS') AS time,
+       m.service_name, m.metric_name, m.value,
+       (SELECT string_agg(l.key || '=' || l.value, ' ' ORDER BY l.key) FROM jsonb_each_text(m.labels) AS l)
   FROM labeled_metrics AS m ORDER BY m.time DESC, m.value DESC LIMIT $1
 """
 
@@ -39,9 +39,6 @@ async def demo(metrics: int) -> int:
     """Sends that many metrics and shows what became of them. Returns the exit code; raises StartupError."""
     logs.configure("text", "WARNING")
     console = Console()
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     # Its own directory, so that nothing else of this machine is touched; open to the user that PostgreSQL
     # runs as when we are root.
     with tempfile.TemporaryDirectory(prefix="ingestor-demo-", ignore_cleanup_errors=True) as name:
@@ -51,7 +48,8 @@ async def demo(metrics: int) -> int:
 
 
 async def _in_folder(folder: Path, metrics: int, console: Console) -> int:
-    settings = load(
+    # Nothing from the environment: a queue that is small or a wait that is short would be another demo.
+    settings = alone(
         {
             "database_url": EMBEDDED,
             "data_dir": folder / "data",
@@ -73,9 +71,9 @@ async def _in_folder(folder: Path, metrics: int, console: Console) -> int:
         if report is None:
             console.print("[red]The load generator failed; see above.[/red]")
             return _DISAGREE
-        return await _show(report, app.database, console)
+        return await _show(report, app.database, console, metrics)
     finally:
-        await app.stop()
+        await to_its_end(app.stop())
 
 
 async def _send(target: Path, addresses: Addresses, database_url: str, metrics: int) -> dict[str, Any] | None:
@@ -86,12 +84,14 @@ async def _send(target: Path, addresses: Addresses, database_url: str, metrics: 
         *("--http", f"http://{addresses.host}:{addresses.http_port}"),
         *("--count", str(metrics), "--batch", str(_BATCH), "--labels", str(_LABELS)),
         *("--json", str(target), "--verify", database_url),
+        start_new_session=True,  # a Ctrl-C is for us, who end it, and not for both at once
     )
     try:
         code = await process.wait()
     finally:
         with suppress(ProcessLookupError):
             process.kill()
+        await process.wait()
     # 1: not all that was acknowledged is stored, which the report says better.
     if code not in (0, 1) or not await asyncio.to_thread(target.exists):
         return None
@@ -99,7 +99,7 @@ async def _send(target: Path, addresses: Addresses, database_url: str, metrics: 
     return report
 
 
-async def _show(report: dict[str, Any], database: Database, console: Console) -> int:
+async def _show(report: dict[str, Any], database: Database, console: Console, metrics: int) -> int:
     accepted = report["report"]["total"]["acknowledged"]
     async with database.transactions.transaction() as connection:
         stored = await connection.fetchval(_STORED)
@@ -113,12 +113,10 @@ async def _show(report: dict[str, Any], database: Database, console: Console) ->
         table.add_row(*(str(field) for field in row))
     console.print(table)
     agree = stored == accepted and report["verification"]["ok"]
-    console.print(
-        f"Accepted {accepted:,}, stored {stored:,}: "
-        + (
-            "[green]every accepted metric is stored exactly once.[/green]"
-            if agree
-            else "[red]they disagree.[/red]"
-        )
-    )
-    return 0 if agree else _DISAGREE
+    verdict = "[green]every accepted metric is stored exactly once.[/green]"
+    if not agree:
+        verdict = "[red]they disagree.[/red]"
+    elif accepted != metrics:
+        verdict = f"[red]{metrics:,} were sent.[/red]"
+    console.print(f"Accepted {accepted:,}, stored {stored:,}: {verdict}")
+    return 0 if agree and accepted == metrics else _DISAGREE

@@ -141,7 +141,8 @@ class AddressProblem(StartupError):
         number = error.errno or 0
         reason = os.strerror(number).lower() if number > 0 else error.strerror or str(error)
         setting = f"{protocol.upper()}_PORT"
-        return cls(f"{protocol} can't listen on {host}:{port}: {reason} (see HOST and {setting})")
+        shown = f"[{host}]" if ":" in host else host
+        return cls(f"{protocol} can't listen on {shown}:{port}: {reason} (see HOST and {setting})")
 
 
 class DataDirProblem(StartupError):

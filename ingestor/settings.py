@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
+from dotenv import dotenv_values
 from platformdirs import user_data_path
 from pydantic import (
     BeforeValidator,
@@ -24,15 +25,22 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ingestor.errors import BadSetting
 
 PREFIX = "INGESTOR_"
 EMBEDDED = "embedded"
+ENV_FILE = ".env"
 METRIC_BYTES_MAX = 64 * 1024
 TIME_RANGE_DAYS_MAX = 36_500
 
+_ADDRESS_FORM = (
+    f"must read postgresql://USER:PASSWORD@HOST:PORT/DATABASE (or `{EMBEDDED}`), with / # ? @ : in a password"
+    " written as %2F %23 %3F %40 %3A"
+)
+_HOST_AND_PORT = re.compile(r"(?:\[[^\[\]]+\]|[^:\[\]]*)(?::([0-9]+))?")
+_PORT_MAX = 65_535
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -68,7 +76,7 @@ class Settings(BaseSettings):
     """The server's settings; a field's name in capitals, with INGESTOR_ before it, is its variable."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True
+        env_prefix=PREFIX, env_file=ENV_FILE, extra="ignore", frozen=True, env_ignore_empty=True
     )
 
     database_url: SecretStr = Field(
@@ -142,10 +150,32 @@ class Settings(BaseSettings):
     @classmethod
     def _database_address(cls, value: SecretStr) -> SecretStr:
         address = value.get_secret_value()
-        if address not in ("", EMBEDDED) and urlsplit(address).scheme not in ("postgres", "postgresql"):
-            msg = "must be a postgresql:// address, or `embedded`"
-            raise ValueError(msg)
+        if address not in ("", EMBEDDED) and not _is_address(address):
+            raise ValueError(_ADDRESS_FORM)
         return value
+
+    @field_validator("host")
+    @classmethod
+    def _bare_host(cls, value: str) -> str:
+        host = value.strip().removeprefix("[").removesuffix("]")
+        if not host:
+            msg = "must be an address or a name"
+            raise ValueError(msg)
+        return host
+
+    @field_validator("data_dir", mode="before")
+    @classmethod
+    def _directory(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if not value.strip():
+            msg = "must name a directory"
+            raise ValueError(msg)
+        try:
+            return Path(value).expanduser()
+        except RuntimeError:
+            msg = "names the home directory of a user that does not exist"
+            raise ValueError(msg) from None
 
     @field_validator("queue_bytes", "message_bytes_max")
     @classmethod
@@ -188,6 +218,13 @@ class Settings(BaseSettings):
                 raise ValueError(msg)
         return self
 
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        if self.grpc_port and self.grpc_port == self.http_port:
+            msg = f"GRPC_PORT and HTTP_PORT are both {self.grpc_port}: each protocol needs a port of its own"
+            raise ValueError(msg)
+        return self
+
     @property
     def listens_on_loopback(self) -> bool:
         """Whether only this machine can connect."""
@@ -202,6 +239,26 @@ class Settings(BaseSettings):
         return self.database_url.get_secret_value() in ("", EMBEDDED)
 
 
+class _GivenAlone(Settings):
+    """Settings that neither the environment nor `.env` can change."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+def alone(values: Mapping[str, Any]) -> Settings:
+    """The settings that `values` say, over the defaults and nothing else."""
+    return _GivenAlone(**values)
+
+
 def load(flags: Mapping[str, Any] | None = None) -> Settings:
     """The settings in force: `flags` over the environment over `.env` over the defaults.
 
@@ -211,15 +268,55 @@ def load(flags: Mapping[str, Any] | None = None) -> Settings:
         return Settings(**(flags or {}))
     except ValidationError as error:
         raise BadSetting("; ".join(_explain(dict(item)) for item in error.errors())) from None
+    except OSError as error:
+        msg = f"{ENV_FILE} can't be read: {(error.strerror or str(error)).lower()}"
+        raise BadSetting(msg) from None
+    except UnicodeError:
+        msg = f"{ENV_FILE} can't be read: it is no UTF-8 text"
+        raise BadSetting(msg) from None
 
 
-def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+def misspelt() -> list[str]:
+    """What the environment and `.env` (which `load` could read) set with our prefix and no setting's name."""
+    return unknown_variables({**dotenv_values(ENV_FILE, interpolate=False), **os.environ})
+
+
+def unknown_variables(environment: Mapping[str, object]) -> list[str]:
     """Variables that carry our prefix and name no setting: most likely misspelt."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     ours = (name for name in environment if name.upper().startswith(PREFIX))
     return sorted(
         name for name in ours if name.upper() not in known and not name.startswith(PREFIX + "TEST_")
     )
+
+
+def _is_address(address: str) -> bool:
+    """Whether it is a PostgreSQL address from which no part of a password can be taken for anything else."""
+    try:
+        parts = urlsplit(address)
+        query = parse_qs(parts.query, strict_parsing=True) if parts.query else {}
+    except ValueError:
+        return False
+    login, _, hosts = parts.netloc.rpartition("@")
+    # One slash will do, which is what urlunsplit makes of an address without a host.
+    if not re.match(r"postgres(ql)?:/", address, re.IGNORECASE) or "#" in address:
+        return False
+    if "@" in login or "@" in parts.path or "@" in parts.query:
+        return False
+    lists = [*([hosts] if hosts else []), *query.get("host", [])]
+    ports = [port for listed in query.get("port", []) for port in listed.split(",")]
+    return all(_is_host(host) for listed in lists for host in listed.split(",")) and all(map(_is_port, ports))
+
+
+def _is_host(text: str) -> bool:
+    if text.startswith("/"):
+        return True
+    match = _HOST_AND_PORT.fullmatch(text)
+    return bool(text) and match is not None and (match[1] is None or _is_port(match[1]))
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 5 and 1 <= int(text) <= _PORT_MAX
 
 
 def _explain(error: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,21 @@ def environment(**settings: str) -> dict[str, str]:
     return {**kept, **{f"INGESTOR_{name.upper()}": value for name, value in settings.items()}}
 
 
-async def run(*arguments: str, cwd: Path, **settings: str) -> tuple[int, str, str]:
-    """Runs the command to its end: exit code, stdout, stderr."""
-    process = await asyncio.create_subprocess_exec(
+async def begin(*arguments: str, cwd: Path, env: Mapping[str, str]) -> asyncio.subprocess.Process:
+    """Starts the command, with its output in pipes."""
+    return await asyncio.create_subprocess_exec(
         *COMMAND,
         *arguments,
         cwd=cwd,
-        env=environment(**settings),
+        env=env,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
+
+
+async def run(*arguments: str, cwd: Path, **settings: str) -> tuple[int, str, str]:
+    """Runs the command to its end: exit code, stdout, stderr."""
+    process = await begin(*arguments, cwd=cwd, env=environment(**settings))
     out, err = await asyncio.wait_for(process.communicate(), 50)
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from ingestor.errors import BadSetting
-from ingestor.settings import Settings, load, parse_duration, unknown_variables
+from ingestor.settings import Settings, alone, load, parse_duration, unknown_variables
+from ingestor.storage.database import redacted
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +70,24 @@ def test_flags_win_over_the_environment_and_it_over_the_file(
         ("journal", "tape", "memory"),
         ("log_level", "LOUD", "DEBUG"),
         ("time_past_max", "40000d", "36500d"),
+        ("host", " ", "address"),
+        ("data_dir", "", "directory"),
+        ("data_dir", "~nobody-of-that-name/x", "home directory"),
         ("database_url", "mysql://u:secret@h/d", "postgresql://"),
+        ("database_url", "postgresql:secret", "postgresql://"),
+        ("database_url", "postgresql:/u:secret@h/d", "postgresql://"),
+        ("database_url", "postgresql://u:secret/more@h:1/d", "%2F"),
+        ("database_url", "postgresql://u:secret#more@h:1/d", "%23"),
+        ("database_url", "postgresql://u:secret?more@h:1/d", "%3F"),
+        ("database_url", "postgresql://u:secret@more@h:1/d", "%40"),
+        ("database_url", "postgresql://u:[secret@h:1/d", "PORT"),
+        ("database_url", "postgresql://u:secret@h:abc/d", "PORT"),
+        ("database_url", "postgresql://u:secret@h:99999/d", "PORT"),
+        ("database_url", "postgresql://u:secret@h:0/d", "PORT"),
+        ("database_url", "postgresql://u:secret@h:1,i:x/d", "PORT"),
+        ("database_url", "postgresql://u:secret@h,,i/d", "HOST"),
+        ("database_url", "postgresql:///d?host=/run/x&port=secret", "PORT"),
+        ("database_url", "postgresql://u:secret@h/d?secret", "postgresql://"),
     ],
 )
 def test_a_bad_setting_is_named_with_what_to_write(name: str, value: str, hint: str) -> None:
@@ -104,6 +122,74 @@ def test_loopback_needs_nothing(host: str) -> None:
 def test_a_password_is_not_shown() -> None:
     """Settings may be logged."""
     assert "hunter2" not in repr(load({"database_url": "postgresql://u:hunter2@h/d"}))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://u:p%40%2F@h:5432/d",
+        "postgres://h/d?sslmode=disable&password=hunter2",
+        "postgresql://u:p@h1:1,h2:65535,h3/d",
+        "postgresql://u:p@[::1]:5432/d",
+        "postgresql:///d?host=/run/postgresql&port=5432&user=u",
+        "postgresql://u@/d?host=h1,h2&port=1,2",
+        "postgresql://%2Frun%2Fpostgresql/d",
+    ],
+)
+def test_addresses_of_every_form_are_taken(address: str) -> None:
+    """Lists of hosts, IPv6, sockets, parameters."""
+    assert load({"database_url": address}).database_url.get_secret_value() == address
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("postgresql://u:hunter2@h:1/d?password=hunter2", "h:1/d"),
+        ("postgresql://u:hunter2@h1:1,h2:2/d", "h1:1,h2:2/d"),
+        ("postgresql://u:hunter2@[::1]:1/d", "[::1]:1/d"),
+        ("postgresql:///d?host=/run/x&port=5432&password=hunter2", "/run/x:5432/d"),
+        ("postgresql:///d", "the default socket/d"),
+        ("postgresql:hunter2", "an address that can't be read"),
+        ("postgresql://u:hun/ter2@h:1/d", "an address that can't be read"),
+        ("postgresql://u:hun#ter2@h:1/d", "an address that can't be read"),
+        ("postgresql://u:hun@ter2@h:1/d", "an address that can't be read"),
+        ("postgresql://u:[hunter2@h:1/d", "an address that can't be read"),
+    ],
+)
+def test_what_of_an_address_may_be_shown(address: str, shown: str) -> None:
+    """Where the database is, and nothing that could be a password: not even of addresses that Settings refuses."""
+    assert redacted(address) == shown
+
+
+def test_one_port_cannot_serve_both_protocols() -> None:
+    """Found before anything starts; 0 means two different free ones."""
+    with pytest.raises(BadSetting, match="both 5000"):
+        load({"grpc_port": 5000, "http_port": 5000})
+    load({"grpc_port": 0, "http_port": 0})
+
+
+def test_forms_that_people_write_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Brackets and blanks around a host, a tilde in a path."""
+    monkeypatch.setenv("HOME", "/home/somebody")
+    settings = load({"host": " [::1] ", "data_dir": "~/metrics"})
+    assert settings.host == "::1"
+    assert settings.listens_on_loopback
+    assert settings.data_dir == Path("/home/somebody/metrics")
+
+
+def test_an_env_file_in_another_encoding_is_named(tmp_path: Path) -> None:
+    """One line, and not the file's bytes."""
+    (tmp_path / ".env").write_bytes("INGESTOR_HOST=f\xfc".encode("latin-1"))
+    with pytest.raises(BadSetting, match=r"^\.env can't be read: it is no UTF-8 text$"):
+        load()
+
+
+def test_alone_heeds_neither_environment_nor_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is not given has its default."""
+    (tmp_path / ".env").write_text("INGESTOR_QUEUE_CAPACITY=10\n")
+    monkeypatch.setenv("INGESTOR_BATCH_SIZE", "2")
+    settings = alone({"grpc_port": 0})
+    assert (settings.grpc_port, settings.batch_size, settings.queue_capacity) == (0, 20_000, 500_000)
 
 
 def test_misspelt_variables_are_found() -> None:

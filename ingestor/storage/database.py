@@ -6,11 +6,12 @@ Failures here are an operator's to mend, so they become one line that says what 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 
@@ -61,6 +62,17 @@ _RIGHTS = {
         "SELECT has_function_privilege('ensure_metrics_partition(timestamptz)', 'EXECUTE')"
     ),
 }
+# Hosts with numeric ports: anything else may be a part of a password.
+_HOSTS = re.compile(r"(?:(?:\[[^\[\]]+\]|[^:@,\[\]]*)(?::[0-9]+)?(?:,|$))*")
+_READ_ONLY = (
+    "it is read-only: a standby (name the primary in DATABASE_URL), or default_transaction_read_only is on"
+)
+_MISREAD = (
+    "its address, or a parameter in it (sslmode, sslrootcert ...), is wrong (check DATABASE_URL and PG*)"
+)
+_UNREADABLE = "an address that can't be read"
+# A trial of migrations gives way to whoever uses the tables.
+_TRIAL = "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '20s'"
 _IS_HYPERTABLE = """
 SELECT EXISTS (
   SELECT FROM timescaledb_information.hypertables AS h
@@ -141,6 +153,7 @@ async def open_database(
         with _explained(url):
             async with pool.acquire() as connection:
                 _fit(await facts(connection))
+                await _check_writable(connection, url)
             applied = await migrate(pool)
             async with pool.acquire() as connection:
                 found = await facts(connection)
@@ -155,15 +168,35 @@ async def open_database(
 
 
 async def inspect(url: str) -> tuple[DatabaseFacts, list[Migration]]:
-    """What is there, and which migrations are pending, without changing anything. Raises DatabaseProblem."""
+    """What is there, and which migrations are pending, without changing anything. Raises DatabaseProblem for
+    whatever would keep `open_database` from working, or rows from being stored."""
     with _explained(url):
-        connection = await asyncpg.connect(url, timeout=_CONNECT_TIMEOUT_S)
+        connection = await asyncpg.connect(url, **_CONNECT)
         try:
             found = await facts(connection)
             _fit(found)
-            return found, await pending(connection)
+            await _check_writable(connection, url)
+            todo = await pending(connection)
+            await _try_out(connection, todo)
+            return found, todo
         finally:
             connection.terminate()
+
+
+async def _try_out(connection: AnyConnection, todo: list[Migration]) -> None:
+    """Migrates in a transaction that is rolled back, and looks at the rights to what it has made. A table that
+    somebody has locked is no problem, only one that can't be tried."""
+    trial = connection.transaction()
+    await trial.start()
+    try:
+        await connection.execute(_TRIAL)
+        for migration in todo:
+            await connection.execute(migration.sql)
+        await _may_write(connection, await facts(connection))
+    except (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError, asyncpg.DeadlockDetectedError):
+        pass
+    finally:
+        await trial.rollback()
 
 
 async def facts(connection: AnyConnection) -> DatabaseFacts:
@@ -185,6 +218,12 @@ def _fit(found: DatabaseFacts) -> None:
         raise DatabaseProblem(msg)
 
 
+async def _check_writable(connection: AnyConnection, url: str) -> None:
+    if await connection.fetchval("SHOW transaction_read_only") == "on":
+        msg = f"the database at {redacted(url)} can't be used: {_READ_ONLY}"
+        raise DatabaseProblem(msg)
+
+
 async def _may_write(connection: AnyConnection, found: DatabaseFacts) -> None:
     """Raises DatabaseProblem when the role lacks a right that storing takes: better now than at the first row."""
     missing = [
@@ -198,13 +237,20 @@ async def _may_write(connection: AnyConnection, found: DatabaseFacts) -> None:
 
 
 def redacted(url: str) -> str:
-    """The address as it may be shown: without user and password, and without parameters."""
-    parts = urlsplit(url)
+    """The address as it may be shown: without user and password, and of the parameters only host and port."""
     try:
-        host, port = parts.hostname or "the default socket", parts.port
+        parts = urlsplit(url)
     except ValueError:
-        host, port = "an unreadable host", None
-    return f"{host}{f':{port}' if port else ''}{parts.path}"
+        return _UNREADABLE
+    login, _, hosts = parts.netloc.rpartition("@")
+    plain = re.match(r"postgres(ql)?:/", url, re.IGNORECASE) is not None
+    if not plain or "@" in f"{login}{parts.path}{parts.query}{parts.fragment}" or not _HOSTS.fullmatch(hosts):
+        return _UNREADABLE
+    if not hosts:
+        query = parse_qs(parts.query)
+        port = "".join(f":{port}" for port in query.get("port", []))
+        hosts = query["host"][-1] + port if "host" in query else "the default socket"
+    return f"{unquote(hosts)}{parts.path}"
 
 
 @contextmanager
@@ -213,6 +259,10 @@ def _explained(url: str) -> Iterator[None]:
     try:
         yield
     except (*FAILURES, ValueError) as error:
+        if isinstance(error, ValueError):
+            # Its text may quote what was taken for a port or a host, which may be a password.
+            msg = f"the database at {redacted(url)} can't be used: {_MISREAD}"
+            raise DatabaseProblem(msg) from None
         sqlstate = getattr(error, "sqlstate", None)
         hint = getattr(error, "hint", None) or _REMEDIES.get(sqlstate or "")
         remedy = hint or ("check DATABASE_URL, and that the server runs" if sqlstate is None else None)
