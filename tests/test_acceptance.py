@@ -49,7 +49,7 @@ async def test_sigterm_under_load_loses_nothing(open_path: Path, database_url: s
     """What was acknowledged before and during the drain is stored once; extras come only from requests that got
     no answer; the server ends with 0."""
     async with serve(open_path, database_url=database_url) as server:
-        load = plan(server, count=10 * METRICS)
+        load = plan(server, count=10 * METRICS, reconnect_s=1)
         loading = asyncio.create_task(run(load))
         connection = await asyncpg.connect(database_url)
         while await connection.fetchval("SELECT count(*) FROM metrics") < METRICS // 5:
