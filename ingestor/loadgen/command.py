@@ -66,7 +66,8 @@ class _Command:
 
     async def _run(self) -> LoadReport:
         brake = Brake()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, brake.pull)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, brake.pull)
         if self._options.quiet:
             return await run(self._plan, brake=brake)
         with progress_shown(self._plan, self._stderr) as progress:

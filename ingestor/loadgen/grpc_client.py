@@ -75,11 +75,17 @@ class GrpcClient:
 
     async def _connect(self) -> None:
         # A call connects by itself, but then an error doesn't tell whether anything was sent.
+        # Not asyncio.timeout, for the reason that `Work._pause` gives.
+        connecting = asyncio.ensure_future(self._channel.__connect__())
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await self._channel.__connect__()
-        except OSError as error:  # TimeoutError is one
-            raise NotConnected(str(error) or "connecting took too long") from error
+            await asyncio.wait((connecting,), timeout=CONNECT_TIMEOUT_S)
+            if not connecting.done():
+                raise NotConnected("connecting took too long")
+            connecting.result()
+        except OSError as error:
+            raise NotConnected(str(error)) from error
+        finally:
+            connecting.cancel()
 
     async def _exchange(self, body: bytes) -> LogMetricResponse | LogMetricsResponse:
         if self._single:

@@ -33,13 +33,13 @@ A refused request has an answer that says that nothing of it was taken. Unanswer
 was lost, whose time was over, or whose answer leaves it open (such as DEADLINE_EXCEEDED, INTERNAL): their
 metrics may be stored or not. They are never sent again, whatever --retries says.
 
-Ctrl-C stops sending, waits up to 5 s for answers in flight and prints the report; a second one doesn't wait.
+Ctrl-C or SIGTERM stops sending, waits up to 5 s for answers in flight and prints the report; again, it waits no more.
 
 exit codes: 0 all fine (refusals are results, not failures) | 1 the verification failed or could not be done |
             2 wrong usage | 3 a target could not be reached | 130 interrupted
 
 examples:
-  loadgen.py                                         # 10,000 metrics, half over gRPC, half over HTTP
+  loadgen.py                                         # 10,000 metrics, over both protocols
   loadgen.py --rate 20000 --duration 1m --batch 500  # 20,000 metrics/s for a minute
   loadgen.py --protocol grpc --batch 1 --streams 16  # one metric a request
   loadgen.py --count 1000000 --batch 1000 --retries 5 --verify postgresql://postgres@127.0.0.1/metrics
@@ -51,8 +51,11 @@ def parse(argv: Sequence[str] | None) -> tuple[LoadPlan, argparse.Namespace]:
     """The plan, and the options that are not part of it; exits with 2 when they make no sense."""
     parser = _parser()
     options = parser.parse_args(argv)
-    if options.json not in (None, "-") and not Path(options.json).absolute().parent.is_dir():
-        parser.error(f"--json {options.json}: no such folder")
+    if options.json not in (None, "-"):
+        try:
+            Path(options.json).open("a").close()  # rather now than when the run is over and its report lost
+        except OSError as error:
+            parser.error(f"--json {options.json}: {(error.strerror or str(error)).lower()}")
     given = {name: value for name, value in vars(options).items() if name in LoadPlan.model_fields}
     try:
         return LoadPlan(**{name: value for name, value in given.items() if value is not None}), options

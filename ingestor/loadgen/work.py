@@ -139,9 +139,13 @@ class Work:
         if self._plan.duration_s is not None:
             seconds = min(seconds, self._plan.duration_s - self.elapsed_s())
         if seconds > 0:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self.brake.gentle.wait()
+            # Not asyncio.timeout: grpclib leaves the task's count of cancellations raised when a stream dies, which
+            # before Python 3.11.3 makes of every later time-out a cancellation.
+            waiting = asyncio.ensure_future(self.brake.gentle.wait())
+            try:
+                await asyncio.wait((waiting,), timeout=seconds)
+            finally:
+                waiting.cancel()
         return not self._over()
 
     def _over(self) -> bool:
