@@ -33,7 +33,7 @@ A refused request has an answer that says that nothing of it was taken. Unanswer
 was lost, whose time was over, or whose answer leaves it open (such as DEADLINE_EXCEEDED, INTERNAL): their
 metrics may be stored or not. They are never sent again, whatever --retries says.
 
-Ctrl-C or SIGTERM stops sending, waits up to 5 s for answers in flight and prints the report; again, it waits no more.
+Ctrl-C or SIGTERM stops sending, waits up to 5 s for answers in flight and prints the report; a second ends at once.
 
 exit codes: 0 all fine (refusals are results, not failures) | 1 the verification failed or could not be done |
             2 wrong usage | 3 a target could not be reached | 130 interrupted
