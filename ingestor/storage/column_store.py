@@ -26,8 +26,8 @@ Choice = Literal["auto", "on", "off"]
 _VERSION_ON, _VERSION_AUTO = (2, 21), (2, 29)
 
 ROWS_PER_SERIES_MIN = 10
-"""With fewer rows for each series of a batch the row store is faster (measured: see README, Speed), and the column
-store would be left with tiny segments."""
+"""With fewer rows for each series of a batch the row store is faster (at one row a series COPY ran at 0.18 million
+rows a second against 0.41, on 2.29), and the column store would be left with tiny segments."""
 
 _DIRECT = """
 SET LOCAL timescaledb.enable_direct_compress_copy = on;
