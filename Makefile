@@ -1,6 +1,8 @@
 # One command per intent. Each sets up first where it needs to; nothing outside the checkout is changed.
 .DEFAULT_GOAL := help
 PYTHON ?= python3
+# Test processes; each brings its own database.
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -29,7 +31,7 @@ run: setup ## serve on the embedded database (INGESTOR_* settings apply); ARGS= 
 	@exec $(BIN)/ingestor serve $(ARGS)
 
 test: lint ## lint, then all tests; ARGS= are passed to pytest
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 lint: setup ## formatting, types, the import law, the proto, and gen/ against the proto
 	$(BIN)/ruff format --check .
