@@ -5,8 +5,10 @@ It writes progress to stderr only, and computes nothing that the report doesn't 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import IO
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
@@ -20,6 +22,21 @@ from ingestor.loadgen.verify import Verification
 
 # Where stderr is no terminal.
 LINE_INTERVAL_S = 5.0
+
+
+class Output(Console):
+    """One whose reader may leave (`| head`): what else is written there is dropped, and the run goes on."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        drop(self.file)
+
+
+def drop(file: IO[str]) -> None:
+    """Lets whatever is still written to the file vanish, what its buffer holds included."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, file.fileno())
+    os.close(nowhere)
 
 
 @contextmanager

@@ -6,15 +6,18 @@ It refuses a bad option with exit code 2 and one line; it runs nothing.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 from pydantic import ValidationError
 
 from ingestor.loadgen.plan import COUNT_DEFAULT, LoadPlan
 from ingestor.loadgen.verify import SETTLE_S
 
+_STDOUT = 1
 _UNITS_S = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 _DESCRIPTION = """\
 Sends metrics to an ingestor over gRPC and HTTP, and reports what became of every one of them.
@@ -35,8 +38,9 @@ metrics may be stored or not. They are never sent again, whatever --retries says
 
 Ctrl-C or SIGTERM stops sending, waits up to 5 s for answers in flight and prints the report; a second ends at once.
 
-exit codes: 0 all fine (refusals are results, not failures) | 1 the verification failed or could not be done |
-            2 wrong usage | 3 a target could not be reached | 130 interrupted
+exit codes: 0 all fine (refusals are results, not failures) | 1 the verification failed or could not be done,
+            or the JSON could not be written | 2 wrong usage | 3 a target could not be reached |
+            130 interrupted by Ctrl-C | 143 by SIGTERM; where nobody reads the output (| head), it is as if read
 
 examples:
   loadgen.py                                         # 10,000 metrics, over both protocols
@@ -51,18 +55,23 @@ def parse(argv: Sequence[str] | None) -> tuple[LoadPlan, argparse.Namespace]:
     """The plan, and the options that are not part of it; exits with 2 when they make no sense."""
     parser = _parser()
     options = parser.parse_args(argv)
-    if options.json not in (None, "-"):
-        try:
-            Path(options.json).open("a").close()  # rather now than when the run is over and its report lost
-        except OSError as error:
-            parser.error(f"--json {options.json}: {(error.strerror or str(error)).lower()}")
     given = {name: value for name, value in vars(options).items() if name in LoadPlan.model_fields}
     try:
-        return LoadPlan(**{name: value for name, value in given.items() if value is not None}), options
+        plan = LoadPlan(**{name: value for name, value in given.items() if value is not None})
+        # Rather now than when the run is over and its report lost.
+        options.json_file = None if options.json is None else _opened(options.json)
+    except OSError as error:
+        parser.error(f"--json {options.json}: {(error.strerror or str(error)).lower()}")
     except ValidationError as error:
         first = error.errors()[0]
         name = "--" + "-".join(map(str, first["loc"])).removesuffix("_s") if first["loc"] else ""
         parser.error(f"{name} {first['msg'].removeprefix('Value error, ')}".strip())
+    return plan, options
+
+
+def _opened(path: str) -> TextIO:
+    # Stdout is left open for whoever else writes there.
+    return os.fdopen(_STDOUT, "w", closefd=False) if path == "-" else Path(path).open("w")
 
 
 def seconds(text: str) -> float:

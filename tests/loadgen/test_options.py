@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ingestor.loadgen import LoadPlan
@@ -30,6 +32,7 @@ def test_options_become_a_plan() -> None:
         ["--count", "1", "--duration", "1s"],
         ["--connections", "1"],
         ["--json", "/no/such/file"],
+        ["--json", "/"],
     ],
 )
 def test_options_that_make_no_sense_are_refused_with_2(
@@ -40,3 +43,12 @@ def test_options_that_make_no_sense_are_refused_with_2(
         parse(arguments)
     assert exit_.value.code == 2
     assert "error:" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_refused_plan_leaves_the_last_report_alone(tmp_path: Path) -> None:
+    """The file is opened, and emptied, only for a run that will fill it."""
+    file = tmp_path / "report.json"
+    file.write_text("the last one")
+    with pytest.raises(SystemExit):
+        parse(["--rate", "0", "--json", str(file)])
+    assert file.read_text() == "the last one"
