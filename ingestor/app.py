@@ -90,7 +90,7 @@ class App:
             journal = self._open_journal()
             worker = self._start_worker(journal, database)
             return await self._start_fronts(journal, self._health(database, journal, worker))
-        except BaseException:
+        except BaseException:  # cancelled by Ctrl-C, too: whatever was started must end; it is raised again
             await self.stop(timeout_s=5.0)
             raise
 

@@ -162,7 +162,7 @@ async def open_database(
             if usable(column_store, found.timescaledb, hypertable=found.table == "hypertable"):
                 store = await set_up(pool, telemetry or Telemetry())
             return Database(pool, found, applied, store)
-    except BaseException:
+    except BaseException:  # cancelled, too: no connection may stay behind; it is raised again
         pool.terminate()
         raise
 

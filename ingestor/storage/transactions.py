@@ -59,7 +59,7 @@ class TransactionManager:
                 return await connection.fetchval(query, *arguments)
             except asyncpg.PostgresError:
                 raise
-            except BaseException:
+            except BaseException:  # cancelled or timed out; it is raised again
                 connection.terminate()  # or giving it back to the pool would wait for an answer
                 raise
 

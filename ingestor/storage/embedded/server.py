@@ -52,7 +52,7 @@ class EmbeddedPostgres:
                 try:
                     with explained(self._data_dir):
                         self._dsn = await self._start()
-                except BaseException:
+                except BaseException:  # cancelled, too: no server may stay behind; it is raised again
                     await self._release()
                     raise
             return self._dsn
