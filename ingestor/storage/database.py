@@ -22,7 +22,7 @@ from ingestor.storage.faults import FAILURES, describe
 from ingestor.storage.migrate import Migration, migrate, pending
 from ingestor.storage.partitions import WeeklyPartitions
 from ingestor.storage.repository import MetricRepository, NoPartitions
-from ingestor.storage.transactions import AnyConnection, Pool, TransactionManager
+from ingestor.storage.transactions import AnyConnection, Pool, TransactionManager, leave_as_it_is
 from ingestor.telemetry import Telemetry
 
 POSTGRESQL_MIN = 14
@@ -148,7 +148,9 @@ async def open_database(
     that says what to do."""
     with _explained(url):
         # None is kept open for its own sake: a worker that retries is all the reconnecting that we need.
-        pool = await asyncpg.create_pool(url, min_size=0, max_size=_POOL_SIZE_MAX, **_CONNECT)
+        pool = await asyncpg.create_pool(
+            url, min_size=0, max_size=_POOL_SIZE_MAX, reset=leave_as_it_is, **_CONNECT
+        )
     try:
         with _explained(url):
             async with pool.acquire() as connection:

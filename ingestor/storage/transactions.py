@@ -32,25 +32,25 @@ class TransactionManager:
         self._pool = pool
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
+    async def transaction(self, opening: str = "") -> AsyncIterator[Connection]:
         """A connection inside BEGIN ... COMMIT; an exception in the block makes that ROLLBACK.
 
-        Raises what asyncpg raises (see `ingestor.storage.faults`).
+        `opening` is SQL (SET LOCAL ...;) that goes with BEGIN: on a busy event loop a round trip takes
+        milliseconds. Raises what asyncpg raises (see `ingestor.storage.faults`).
         """
         async with self._pool.acquire(timeout=_ACQUIRE_TIMEOUT_S) as connection:
-            transaction = connection.transaction()
-            await transaction.start()
             try:
+                await connection.execute(f"BEGIN; {opening}")
                 yield connection
+                await connection.execute("COMMIT")
             except asyncpg.PostgresError:
-                await _roll_back(connection, transaction)
+                await _roll_back(connection)
                 raise
             except BaseException:
                 # The server did not answer, or nobody waits for its answer any more: there is no telling what it
                 # would say to ROLLBACK. It rolls back by itself when the connection is gone.
                 connection.terminate()
                 raise
-            await transaction.commit()
 
     async def execute(self, query: str, *arguments: Any) -> Any:
         """One statement in a transaction of its own; returns the first column of its first row."""
@@ -68,12 +68,17 @@ class TransactionManager:
         await self._pool.expire_connections()
 
 
-async def _roll_back(connection: Connection, transaction: asyncpg.transaction.Transaction) -> None:
+async def _roll_back(connection: Connection) -> None:
     try:
         async with asyncio.timeout(_GRACE_S):
-            await transaction.rollback()
+            await connection.execute("ROLLBACK")
     except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
         connection.terminate()
+
+
+async def leave_as_it_is(connection: object) -> None:
+    """For asyncpg's pool, in place of its RESET ALL when a connection is given back: what runs here sets nothing
+    beyond its transaction, and the round trip would make each batch wait."""
 
 
 async def until_lost(connection: Connection, work: Awaitable[ResultT]) -> ResultT:
