@@ -97,10 +97,14 @@ class Settings(BaseSettings):
         description="listen beyond loopback, although anyone who reaches the ports may then write",
     )
     batch_size: int = Field(
-        default=20_000, ge=1, le=1_000_000, description="waiting metrics that start a flush at once"
+        default=20_000,
+        ge=1,
+        le=1_000_000,
+        description="waiting metrics that start a flush at once; while storing lags, a batch takes up to 5 times",
     )
     flush_interval: Duration = Field(
-        default=timedelta(seconds=1), description="the longest that a metric waits for its batch to fill"
+        default=timedelta(milliseconds=250),
+        description="the longest that a metric waits for its batch to fill",
     )
     queue_capacity: int = Field(
         default=500_000,
@@ -131,6 +135,10 @@ class Settings(BaseSettings):
     codecs: Literal["native", "reference"] = Field(
         default="native",
         description="what decodes bulk requests and encodes COPY: native libraries where they exist, or plain code",
+    )
+    grpc_lane: bool = Field(
+        default=True,
+        description="answer unary gRPC calls in the server's own fast lane; false: in grpclib's way",
     )
     drain_timeout: Duration = Field(
         default=timedelta(seconds=30),

@@ -149,7 +149,7 @@ class BatchWorker(Generic[EntryT]):
             elif due_in_s > 0:
                 await source.wait(policy.batch_size, due_in_s)
             else:
-                return source.read(policy.batch_size)
+                return source.read(policy.rows_max)
 
     async def _prepared(self, entries: Sequence[EntryT]) -> MetricBatch:
         """The rows of these entries as one batch, ready for the table; tried again for as long as it fails."""
