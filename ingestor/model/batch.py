@@ -79,7 +79,8 @@ class MetricBatch:
     @classmethod
     def of_columns(cls, columns: pa.RecordBatch, label_sets: Mapping[int, str]) -> Self:
         """A batch of an Arrow record batch in `SCHEMA`."""
-        return cls(columns, None, label_sets, columns.nbytes + _label_bytes(label_sets))
+        # Of whole buffers: a slice keeps what it was cut from.
+        return cls(columns, None, label_sets, columns.get_total_buffer_size() + _label_bytes(label_sets))
 
     def sorted_as(self, columns: pa.RecordBatch) -> Self:
         """The same batch with its rows in the order of `columns`, which is by series and time."""

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from ingestor.errors import FieldViolation
 from ingestor.model.batch import SCHEMA, MetricBatch
-from ingestor.model.label_columns import LabelColumn, label_columns
+from ingestor.model.label_columns import LabelColumn, LabelReader
 from ingestor.model.rules import Limits, PlainMetric, Rules, name_problem
 from ingestor.timestamps import NANOS_MAX, SECONDS_MAX, SECONDS_MIN, from_nanos, microseconds, to_datetime
 
@@ -28,7 +28,8 @@ Micros = npt.NDArray[np.int64]
 _TIME = SCHEMA.field("time").type
 _NAMED = ("service_name", "metric_name", "labels")
 
-
+# Of ASCII; what lies beyond is looked at more closely.
+_PRINTABLE_MIN, _PRINTABLE_MAX = 0x20, 0x7E
 # C0 controls and DEL, and the first byte of two that a C1 control is in UTF-8.
 _SUSPICIOUS: Mask = np.zeros(256, np.bool_)
 _SUSPICIOUS[:0x20] = True
@@ -55,6 +56,7 @@ class ColumnRules:
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
+        self._labels = LabelReader(rules.limits)
 
     def check(self, metrics: pa.StructArray, now: datetime) -> Checked:
         """`metrics` has the fields service_name, metric_name (string), value (double, null when unset), time
@@ -63,11 +65,11 @@ class ColumnRules:
         services, names, values, times, labels = metrics.flatten()
         time_us, good = _times(times, limits, now)
         for column in (services, names):
-            good &= _good_names(column, limits.name_bytes_max)
-        good &= _finite(values)
-        label_column = label_columns(labels, limits)
+            good = good & _good_names(column, limits.name_bytes_max)
+        good = good & _finite(values)
+        label_column = self._labels.read(labels)
         if label_column is not None:
-            good &= label_column.good
+            good = good & label_column.good
         if good.all():
             return Checked(_batch(services, names, values, time_us, label_column), [])
         rejected = [
@@ -88,7 +90,7 @@ class ColumnRules:
         services, names, labels, times, values = series.flatten()
         of_series = np.repeat(np.arange(len(series)), times.value_lengths().to_numpy())
         time_us: Micros = times.flatten().to_numpy() // 1_000
-        label_column = label_columns(labels, limits)
+        label_column = self._labels.read(labels)
         good_series: Mask = np.ones(len(series), np.bool_)
         for column in (services, names):
             good_series &= _good_names(column, limits.name_bytes_max)
@@ -129,9 +131,11 @@ def _metric(row: dict[str, Any]) -> PlainMetric:
     return PlainMetric(row["service_name"], row["metric_name"], row["value"], time, dict(row["labels"]))
 
 
-def _times(times: pa.StructArray, limits: Limits, now: datetime) -> tuple[Micros, Mask]:
+def _times(times: pa.StructArray, limits: Limits, now: datetime) -> tuple[Micros, Mask | np.bool_]:
     """Microseconds since 1970, `now` where unset, and which of them lie in the accepted range."""
     seconds, nanos = (column.to_numpy(zero_copy_only=False) for column in _children(times))
+    if not times.null_count and _surely_in_range(seconds, nanos, limits, now):
+        return seconds * 1_000_000 + nanos // 1_000, np.True_
     # First, because the microseconds of what lies beyond would overflow.
     ranged = (seconds >= SECONDS_MIN) & (seconds <= SECONDS_MAX) & (nanos >= 0) & (nanos <= NANOS_MAX)
     time_us: Micros = np.where(ranged, seconds, 0) * 1_000_000 + nanos // 1_000
@@ -141,6 +145,19 @@ def _times(times: pa.StructArray, limits: Limits, now: datetime) -> tuple[Micros
         time_us[unset] = microseconds(now)
         good |= unset
     return time_us, good
+
+
+def _surely_in_range(
+    seconds: npt.NDArray[np.int64], nanos: npt.NDArray[np.int32], limits: Limits, now: datetime
+) -> bool:
+    """Whether all whole seconds lie within the accepted range by more than any nanoseconds can change."""
+    present = int(now.timestamp())
+    return bool(
+        seconds.min() > present - limits.time_past_max.total_seconds() + 1
+        and seconds.max() < present + limits.time_future_max.total_seconds() - 1
+        and nanos.min() >= 0
+        and nanos.max() <= NANOS_MAX
+    )
 
 
 def _in_range(time_us: Micros, limits: Limits, now: datetime) -> Mask:
@@ -171,10 +188,12 @@ def _surely_good(names: pa.StringArray, bytes_max: int) -> bool:
     """Whether no name is empty or too long, and no byte is a control character or may begin one of U+0080 ff."""
     _, offsets_buffer, data_buffer = names.buffers()
     offsets = np.frombuffer(offsets_buffer, np.int32)[names.offset : names.offset + len(names) + 1]
-    lengths = np.diff(offsets)
+    lengths = offsets[1:] - offsets[:-1]
     if lengths.min() == 0 or lengths.max() > bytes_max:
         return False
     data = np.frombuffer(data_buffer, np.uint8)[offsets[0] : offsets[-1]]
+    if data.min() >= _PRINTABLE_MIN and data.max() <= _PRINTABLE_MAX:
+        return True
     return not _SUSPICIOUS[data].any()
 
 

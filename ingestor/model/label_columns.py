@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from secrets import randbits
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,10 @@ Words = npt.NDArray[np.uint64]
 
 # Odd and secret, so that nobody can craft two sets with one signature.
 _KEY, _VALUE, _FINAL = (np.uint64(randbits(64) | 1) for _ in range(3))
+
+
+# What a remembered set takes beside its bytes, and what all of them may take.
+_KNOWN_BYTES, _KNOWN_BYTES_MAX = 600, 16 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,28 +47,84 @@ class LabelColumn:
         return LabelColumn(ids, self.good[rows], documents)
 
 
-def label_columns(labels: pa.MapArray, limits: Limits) -> LabelColumn | None:
-    """None when no row has any label."""
-    offsets = labels.offsets.to_numpy()
-    offsets, start, end = offsets - offsets[0], offsets[0], offsets[-1]
-    if start == end:
-        return None
-    keys, values = labels.keys.slice(start, end - start), labels.items.slice(start, end - start)
-    signatures = _signatures(keys, values, offsets)
-    _, first, row_sets = np.unique(signatures, return_index=True, return_inverse=True)
-    ids = np.empty(len(first), np.int64)
-    good = np.empty(len(first), np.bool_)
-    documents: dict[int, str] = {}
-    for number, row in enumerate(first.tolist()):
-        begin, count = int(offsets[row]), int(offsets[row + 1] - offsets[row])
-        names, texts = keys.slice(begin, count).to_pylist(), values.slice(begin, count).to_pylist()
-        one = dict(zip(names, texts, strict=True))  # protobuf: of a key that comes twice the last one counts
-        ids[number], good[number] = NO_LABELS, next(label_problems(one, limits), None) is None
-        if one and good[number]:
-            described = label_set(one)
-            ids[number] = described.id
-            documents[described.id] = described.document
-    return LabelColumn(ids[row_sets], good[row_sets], documents)
+class _Meaning(NamedTuple):
+    """What a row's labels mean: their set's id, its document (None for no labels or bad ones), and whether they are
+    good."""
+
+    id: int
+    document: str | None
+    good: bool
+
+
+# The bytes of a row's names and values, and their lengths: equal for equal lists of labels alone.
+_Key: TypeAlias = tuple[bytes, bytes, bytes, bytes]
+
+
+class LabelReader:
+    """Reads columns of labels by these limits; what a list of labels means is remembered between requests."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._known: dict[_Key, _Meaning] = {}
+        self._known_bytes = 0
+
+    def read(self, labels: pa.MapArray) -> LabelColumn | None:
+        """None when no row has any label."""
+        offsets = labels.offsets.to_numpy()
+        offsets, start, end = offsets - offsets[0], offsets[0], offsets[-1]
+        if start == end:
+            return None
+        names, values = labels.keys.slice(start, end - start), labels.items.slice(start, end - start)
+        _, first, row_sets = np.unique(
+            _signatures(names, values, offsets), return_index=True, return_inverse=True
+        )
+        begins, ends = offsets[first], offsets[first + 1]
+        keys = zip(*_keys(names, begins, ends), *_keys(values, begins, ends), strict=True)
+        meanings = []
+        for begin, stop, key in zip(begins.tolist(), ends.tolist(), keys, strict=True):
+            meaning = self._known.get(key)
+            if meaning is None:
+                length = stop - begin
+                meaning = self._meaning(names.slice(begin, length), values.slice(begin, length))
+                self._remember(key, meaning)
+            meanings.append(meaning)
+        ids = np.array([meaning.id for meaning in meanings], np.int64)
+        good = np.array([meaning.good for meaning in meanings], np.bool_)
+        documents = {meaning.id: meaning.document for meaning in meanings if meaning.document is not None}
+        return LabelColumn(ids[row_sets], good[row_sets], documents)
+
+    def _meaning(self, names: pa.StringArray, values: pa.StringArray) -> _Meaning:
+        # protobuf: of a key that comes twice the last one counts
+        labels = dict(zip(names.to_pylist(), values.to_pylist(), strict=True))
+        good = next(label_problems(labels, self._limits), None) is None
+        if not labels or not good:
+            return _Meaning(NO_LABELS, None, good)
+        described = label_set(labels)
+        return _Meaning(described.id, described.document, good)
+
+    def _remember(self, key: _Key, meaning: _Meaning) -> None:
+        size = _KNOWN_BYTES + sum(map(len, key)) + len(meaning.document or "")
+        if self._known_bytes + size > _KNOWN_BYTES_MAX:
+            self._known.clear()
+            self._known_bytes = 0
+        self._known[key] = meaning
+        self._known_bytes += size
+
+
+def _keys(
+    texts: pa.StringArray, begins: npt.NDArray[np.int32], ends: npt.NDArray[np.int32]
+) -> tuple[list[bytes], list[bytes]]:
+    """For each of these ranges of texts, their bytes and their lengths."""
+    _, offsets_buffer, data = texts.buffers()
+    offsets = np.frombuffer(offsets_buffer, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    content = b"" if data is None else memoryview(data)[offsets[0] : offsets[-1]].tobytes()
+    offsets = offsets - offsets[0]
+    lengths = (offsets[1:] - offsets[:-1]).tobytes()
+    size = offsets.itemsize
+    return (
+        [content[a:b] for a, b in zip(offsets[begins].tolist(), offsets[ends].tolist(), strict=True)],
+        [lengths[size * a : size * b] for a, b in zip(begins.tolist(), ends.tolist(), strict=True)],
+    )
 
 
 def _signatures(keys: pa.StringArray, values: pa.StringArray, offsets: npt.NDArray[np.int32]) -> Words:

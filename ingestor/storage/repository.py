@@ -6,13 +6,16 @@ It neither retries nor drops; it says whose fault a failure is and leaves that t
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 import pyarrow as pa
 
 from ingestor.errors import StorageUnavailable
 from ingestor.model import MetricBatch
-from ingestor.storage.column_store import ColumnStore
+from ingestor.model.batch import SCHEMA
+from ingestor.storage.column_store import DIRECT, ColumnStore
 from ingestor.storage.copy import Encoder, stream
 from ingestor.storage.faults import FAILURES, classify
 from ingestor.storage.label_sets import LabelSets
@@ -21,6 +24,9 @@ from ingestor.storage.transactions import Connection, TransactionManager, until_
 # A server that has not stored a batch by then is asked again on a new connection: a network that swallows packets
 # is otherwise noticed by nobody. Waiting for a lock may take longer and is then begun anew.
 _STORE_S_MAX = 60.0
+
+
+_UNLABELED = [name for name in SCHEMA.names if name != "label_set_id"]
 
 
 class Partitions(Protocol):
@@ -63,18 +69,15 @@ class MetricRepository:
     async def bulk_insert_metrics(self, batch: MetricBatch) -> None:
         """BEGIN, insert all, COMMIT. On failure everything is rolled back, and it raises StorageUnavailable
         (the same batch may be stored later) or RowsRefused (it never will be)."""
-        columns = batch.columns
+        # Without labels the table's own default says so, in a fifth fewer bytes.
+        columns = batch.columns if batch.label_sets else batch.columns.select(_UNLABELED)
         new_sets = self._label_sets.unknown(batch.label_sets)
         try:
             async with asyncio.timeout(_STORE_S_MAX):
                 await self._partitions.ensure(columns.column("time"))
-                async with self._transactions.transaction() as connection:
+                async with self._transaction(direct=batch.by_series) as connection:
                     await self._label_sets.insert(connection, new_sets)
-                    if self._column_store is not None and batch.by_series:
-                        async with self._column_store.direct(connection):
-                            await self._copy(connection, columns)
-                    else:
-                        await self._copy(connection, columns)
+                    await self._copy(connection, columns)
         except StorageUnavailable:
             await self._forget()
             raise
@@ -82,6 +85,19 @@ class MetricRepository:
             await self._forget()
             raise classify(error) from error
         self._label_sets.remember(new_sets)
+
+    @asynccontextmanager
+    async def _transaction(self, *, direct: bool) -> AsyncIterator[Connection]:
+        """One whose COPY writes into the column store (`direct`, if there is one) or rows."""
+        if self._column_store is None or not direct:
+            async with self._transactions.transaction() as connection:
+                yield connection
+        else:
+            async with (
+                self._transactions.transaction(DIRECT) as connection,
+                self._column_store.watching(connection),
+            ):
+                yield connection
 
     async def _forget(self) -> None:
         """Takes nothing about the database for granted that was true before a failure."""

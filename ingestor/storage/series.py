@@ -21,11 +21,19 @@ def series_codes(columns: pa.RecordBatch) -> tuple[Codes, int]:
     codes: Codes = np.zeros(columns.num_rows, np.int64)
     bound = 1
     for name in ("service_name", "metric_name", "label_set_id"):
-        encoded = columns.column(name).dictionary_encode()
+        column = columns.column(name)
+        if name == "label_set_id" and _same(column.to_numpy()):
+            continue
+        encoded = column.dictionary_encode()
         size = len(encoded.dictionary)
         codes = codes * size + encoded.indices.to_numpy()
         bound *= size
     return codes, bound
+
+
+def _same(numbers: npt.NDArray[np.int64]) -> bool:
+    """Whether all are one number: most batches have no labels, and comparing is cheaper than hashing."""
+    return bool((numbers == numbers[0]).all())
 
 
 def count_series(codes: Codes, bound: int) -> int:
