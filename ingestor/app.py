@@ -189,7 +189,7 @@ class App:
         native = settings.codecs == "native" and columns.native_available()
         decoder = columns.NativeDecoder if native else columns.ReferenceDecoder
         rpcs = descriptors.bind(service, ColumnOptions(decoder, limits.rows_max))
-        grpc = GrpcServer(rpcs, message_bytes_max=settings.message_bytes_max)
+        grpc = GrpcServer(rpcs, message_bytes_max=settings.message_bytes_max, lane=settings.grpc_lane)
         http = HttpServer(
             Router(rpcs, descriptors.pool, elements_max=limits.rows_max),
             _pages(health, self.telemetry),

@@ -95,7 +95,7 @@ class IngestorService(AnalyticsServiceBase):
 
     async def log_metrics_columns(self, request: pa.RecordBatch) -> LogMetricsResponse:
         """`log_metrics` for a request that was decoded to columns: the same answers, without an object a row."""
-        metrics = request.column("metrics").flatten()
+        metrics = request.column("metrics").values
         self._check_size(len(metrics))
         checked = await self._in_time(self._column_rules.check, metrics, len(metrics))
         del request, metrics
@@ -119,7 +119,7 @@ class IngestorService(AnalyticsServiceBase):
 
     async def write_series_columns(self, request: pa.RecordBatch) -> WriteSeriesResponse:
         """`write_series` for a request that was decoded to columns: the same answers, without an object a point."""
-        series = request.column("series").flatten()
+        series = request.column("series").values
         lengths = [series.field(name).value_lengths().to_pylist() for name in ("time_unix_nano", "value")]
         self._check_series(list(zip(*lengths, strict=True)))
         checked = await self._in_time(self._column_rules.check_series, series, sum(lengths[0]))

@@ -1,7 +1,8 @@
-"""Builds the betterproto2 message that a service method is typed with from the upb message that was decoded.
+"""Between upb messages and the betterproto2 messages that service methods are typed with.
 
-upb decodes (strictly, and in C); betterproto2 never sees a request's bytes. The field readers are compiled
-once per message type, when the service is bound.
+upb decodes (strictly) and encodes, in C: betterproto2 never sees a request's bytes, and its own encoding takes 5 us
+for a message that says `true`. The readers and writers of fields are compiled once per message type, when the
+service is bound.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from typing import Any
 from betterproto2 import Message as TypedMessage
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 
 from ingestor.timestamps import to_datetime
 
 Convert = Callable[[Any], Any]
+_Write = Callable[[Any, Message], None]
 _Reader = tuple[str, str, bool, Convert | None]
 """Our field's name, the proto's, whether it has presence, and how its value is converted (None: as it is)."""
 
@@ -80,6 +83,54 @@ class Converter:
             return self.to_typed(field.message_type, kind)
         convert = self.to_typed(field.message_type, unwrap())
         return lambda message: convert(message).to_wrapped()
+
+
+def encoder(descriptor: Descriptor, typed: type[TypedMessage]) -> Callable[[TypedMessage], bytes]:
+    """A function from messages of `typed` to their bytes: by upb where they hold scalars and messages of such, by
+    betterproto2 where they hold more."""
+    write = _writer(descriptor, typed)
+    if write is None:
+        return bytes
+    message_class = GetMessageClass(descriptor)
+
+    def encode(message: TypedMessage) -> bytes:
+        target = message_class()
+        write(message, target)
+        return target.SerializeToString()
+
+    return encode
+
+
+def _writer(descriptor: Descriptor, typed: type[TypedMessage]) -> _Write | None:
+    known = _known(typed)
+    scalars, lists = [], []
+    for field in descriptor.fields:
+        ours = known.field_name_by_number[field.number]
+        if field.message_type is None and not field.is_repeated:
+            scalars.append((ours, field.name))
+        elif field.message_type is not None and field.is_repeated and not _special(field.message_type):
+            item = _writer(field.message_type, known.cls_by_field[ours])
+            if item is None:
+                return None
+            lists.append((ours, field.name, item))
+        else:
+            return None
+
+    def write(message: TypedMessage, target: Message) -> None:
+        for ours, theirs in scalars:
+            if (value := getattr(message, ours)) is not None:
+                setattr(target, theirs, value)
+        for ours, theirs, write_item in lists:
+            add = getattr(target, theirs).add
+            for item in getattr(message, ours):
+                write_item(item, add())
+
+    return write
+
+
+def _special(descriptor: Descriptor) -> bool:
+    """Whether betterproto2 shows such messages as something else."""
+    return descriptor.GetOptions().map_entry or descriptor.full_name.startswith("google.protobuf.")
 
 
 def _known(typed: type[TypedMessage]) -> Any:

@@ -1,6 +1,6 @@
 """Bulk requests as Arrow columns: one decoder port, a native implementation and a plain one beside it."""
 
-from ingestor.transport.columns.counting import count_elements
+from ingestor.transport.columns.counting import has_more_elements
 from ingestor.transport.columns.decoders import (
     ColumnDecoder,
     NativeDecoder,
@@ -8,4 +8,4 @@ from ingestor.transport.columns.decoders import (
     native_available,
 )
 
-__all__ = ["ColumnDecoder", "NativeDecoder", "ReferenceDecoder", "count_elements", "native_available"]
+__all__ = ["ColumnDecoder", "NativeDecoder", "ReferenceDecoder", "has_more_elements", "native_available"]

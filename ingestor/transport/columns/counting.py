@@ -1,4 +1,4 @@
-"""How many elements a request's list has, from its bytes and before anything is made of them.
+"""Whether a request's list has too many elements, from its bytes and before anything is made of them.
 
 A body of 4 MiB can hold two million empty messages, and each would cost memory and time out of all proportion.
 """
@@ -8,15 +8,17 @@ from __future__ import annotations
 # A length-delimited field 1, the list of every bulk request: (1 << 3) | 2, one byte.
 _TAG = 0x0A
 _VARINT_BYTES_MAX = 10
+_ELEMENT_BYTES_MIN = 2  # tag and length
 
 
-def count_elements(body: bytes, most: int) -> int:
-    """At least the number of elements of field 1 as far as it matters: above `most` only if there are more.
+def has_more_elements(body: bytes, most: int) -> bool:
+    """Whether field 1 has more elements than `most`.
 
-    Most bodies are settled by counting tag bytes, which are at least as many. Those with more are walked.
+    Most bodies are too short for that, or have fewer bytes that could be its tag. The others are walked.
     """
-    tags = body.count(_TAG)
-    return tags if tags <= most else _walk(body, most)
+    if len(body) <= _ELEMENT_BYTES_MIN * most or body.count(_TAG) <= most:
+        return False
+    return _walk(body, most) > most
 
 
 def _walk(body: bytes, most: int) -> int:

@@ -22,21 +22,21 @@ from h2.exceptions import ProtocolError as H2ProtocolError
 from loguru import logger
 
 from ingestor.errors import Refusal
+from ingestor.transport.grpc.framing import read_request
 from ingestor.transport.grpc.headers import check_ascii, not_grpc, timeout_s
 from ingestor.transport.status import InternalFault, answer_to, details_of
 
-# Reads so many bytes of a request's body, or none at its end.
-Receive = Callable[[int], Awaitable[bytes]]
-# Reads a request and returns the response's bytes. Raises Refusal.
-Method = Callable[[Receive], Awaitable[bytes]]
+# Answers a request's bytes with the response's. Raises Refusal.
+Method = Callable[[bytes], Awaitable[bytes]]
 
 
 class Calls:
     """The methods by their paths. `serve` runs as a task of its own, which is cancelled when the client resets the
     stream or is gone."""
 
-    def __init__(self, methods: Mapping[str, Method]) -> None:
+    def __init__(self, methods: Mapping[str, Method], message_bytes_max: int) -> None:
         self._methods = methods
+        self._message_bytes_max = message_bytes_max
         self._codec = _BytesCodec()
         self._details_codec = ProtoStatusDetailsCodec()
         self._dispatch = _DispatchServerEvents()
@@ -78,17 +78,9 @@ class Calls:
         try:
             method = self._method(request)
             check_ascii(request)
-            await _exchange(method, call, timeout_s(request))
-        except Refusal as refusal:
-            raise _grpc_error(refusal) from None
-        except (GRPCError, H2ProtocolError):
-            raise
-        except asyncio.CancelledError as error:
-            if _cancelled():
-                raise
-            raise _bug(request, error) from None
-        except Exception as error:  # noqa: BLE001 - the edge: whatever it is, the caller gets an answer
-            raise _bug(request, error) from None
+            await self._exchange(method, call, timeout_s(request))
+        except BaseException as error:  # noqa: BLE001 - the edge: whatever it is, the caller gets an answer
+            raise told(error, request.get(":path", "")) from None
 
     def _method(self, request: Mapping[str, str]) -> Method:
         method = self._methods.get(request.get(":path", ""))
@@ -96,23 +88,38 @@ class Calls:
             raise GRPCError(Status.UNIMPLEMENTED, "Method not found")
         return method
 
+    async def _exchange(self, method: Method, call: Stream[bytes, bytes], seconds: float | None) -> None:
+        """Raises GRPCError when the time is over before the answer is sent; with no time left, nothing is begun."""
+        if seconds == 0:
+            raise too_late()
+        scope = asyncio.timeout(seconds)
+        try:
+            async with scope:
+                # Nested, so that no frame here holds the request or the answer while it waits.
+                await call.send_message(
+                    await method(await read_request(call._stream.recv_data, self._message_bytes_max))
+                )
+        except TimeoutError:
+            if scope.expired():
+                raise too_late() from None
+            raise
 
-async def _exchange(method: Method, call: Stream[bytes, bytes], seconds: float | None) -> None:
-    """Raises GRPCError when the time is over before the answer is sent; with no time left, nothing is begun."""
-    if seconds == 0:
-        raise _too_late()
-    scope = asyncio.timeout(seconds)
-    try:
-        async with scope:
-            # Nested, so that no frame here holds the request or the answer while it waits.
-            await call.send_message(await method(call._stream.recv_data))
-    except TimeoutError:
-        if scope.expired():
-            raise _too_late() from None
-        raise
+
+def told(error: BaseException, path: str) -> GRPCError:
+    """What the caller is told of this failure of a call of the method at `path`. Raises `error` again where it is
+    the end of the task or of the stream."""
+    if isinstance(error, Refusal):
+        return _grpc_error(error)
+    if isinstance(error, GRPCError):
+        return error
+    ends = isinstance(error, asyncio.CancelledError) and _cancelled()
+    if ends or isinstance(error, (H2ProtocolError, KeyboardInterrupt, SystemExit)):
+        raise error
+    return _bug(path, error)
 
 
-def _too_late() -> GRPCError:
+def too_late() -> GRPCError:
+    """The answer to a call whose time is over."""
     return GRPCError(Status.DEADLINE_EXCEEDED, "the deadline passed before the call was answered")
 
 
@@ -122,8 +129,8 @@ def _cancelled() -> bool:
     return task is None or task.cancelling() > 0
 
 
-def _bug(request: Mapping[str, str], error: BaseException) -> GRPCError:
-    logger.bind(rpc=request[":path"]).opt(exception=error).error("a call failed in a way not foreseen")
+def _bug(path: str, error: BaseException) -> GRPCError:
+    logger.bind(rpc=path).opt(exception=error).error("a call failed in a way not foreseen")
     return _grpc_error(InternalFault())
 
 

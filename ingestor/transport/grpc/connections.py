@@ -17,21 +17,24 @@ from grpclib.protocol import Stream as H2Stream
 from grpclib.server import Handler, Server
 from h2.errors import ErrorCodes
 from h2.events import DataReceived, Event, PingAckReceived
+from h2.exceptions import ProtocolError
 from loguru import logger
 
 from ingestor.transport.grpc.calls import Calls, Method
 from ingestor.transport.grpc.farewell import Farewell, Stage
 from ingestor.transport.grpc.headers import from_grpclib
+from ingestor.transport.grpc.lane import Lane, Lanes
 
 
 class DrainableServer(Server):
     """grpclib's server with `drain` before `close`."""
 
-    def __init__(self, methods: Mapping[str, Method]) -> None:
+    def __init__(self, methods: Mapping[str, Method], message_bytes_max: int, *, lane: bool) -> None:
         super().__init__([])
         # As ASCII, a single other byte in a header would be an exception that ends the whole connection.
         self._h2_config.header_encoding = "latin-1"
-        self.calls = Calls(methods)
+        self.calls = Calls(methods, message_bytes_max)
+        self.lanes = Lanes(methods, message_bytes_max) if lane else None
         self.draining = False
         self.connections: set[_Connection] = set()
         self._deserted = asyncio.Event()
@@ -56,7 +59,7 @@ class DrainableServer(Server):
                     await self._deserted.wait()
         except TimeoutError:
             pass
-        return not any(connection.calls.open for connection in self.connections)
+        return not any(connection.open_calls for connection in self.connections)
 
     async def finish(self) -> None:
         """Cancels what is left and closes every connection."""
@@ -135,23 +138,50 @@ class _Connection(H2Protocol):
 
     def __init__(self, server: DrainableServer, calls: _Handler) -> None:
         super().__init__(calls, server._config, server._h2_config)
-        self.calls = calls
+        self._calls = calls
         self._server = server
+        self._lane: Lane | None = None
+
+    @property
+    def open_calls(self) -> int:
+        """How many calls are under way and still wanted."""
+        return self._calls.open + (self._lane.open if self._lane is not None else 0)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._transport = self.connection._transport
-        self.farewell = self.calls.farewell = Farewell(self.connection, lambda: self.calls.open)
-        self.processor = _Events(self.calls, self.connection, self.farewell)
+        self.farewell = self._calls.farewell = Farewell(self.connection, lambda: self.open_calls)
+        self.processor = _Events(self._calls, self.connection, self.farewell)
+        if self._server.lanes is not None:
+            self._lane = Lane(self._server.lanes, self.connection, self.processor, self.farewell)
         self._server.made(self)
 
     def data_received(self, data: bytes) -> None:
         # At the end data is still read, lest the kernel reset the connection, but can't be answered any more.
         if self.farewell.stage is not Stage.ENDED and not self.connection.is_closing():
-            super().data_received(data)
+            if self._lane is None:
+                super().data_received(data)
+            else:
+                self._feed(self._lane, data)
+
+    def _feed(self, lane: Lane, data: bytes) -> None:
+        try:
+            lane.feed(data)
+        except ProtocolError as error:
+            logger.debug("a client breaks HTTP/2: {}", error)
+            if not self.connection.is_closing():
+                self.connection.flush()  # the GOAWAY that says why
+            self.processor.close("Protocol error")
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._lane is not None:
+            self._lane.resume_writing()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.farewell.connection_lost()
+        if self._lane is not None:
+            self._lane.connection_lost()
         super().connection_lost(exc)
         self._server.lost(self)
 

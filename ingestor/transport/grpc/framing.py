@@ -15,34 +15,52 @@ from ingestor.errors import Invalid, TooLarge, Unsupported
 _PREFIX = struct.Struct(">?I")
 
 
+class Framing:
+    """One request's message, as its bytes come. Raises Invalid, TooLarge (at the prefix, before such a message is
+    kept) or Unsupported."""
+
+    __slots__ = ("_bytes_max", "_received", "_whole")
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._received = bytearray()  # not the pieces, which may be of one byte each
+        self._whole: int | None = None  # what prefix and message take, once the prefix is there
+
+    def add(self, data: bytes | memoryview) -> None:
+        """More of the request."""
+        self._received += data
+        if self._whole is None and len(self._received) >= _PREFIX.size:
+            self._whole = _PREFIX.size + _length(self._received, self._bytes_max)
+        if self._whole is not None and len(self._received) > self._whole:
+            raise _goes_on()
+
+    def complete(self) -> bytes:
+        """The message, now that the request has ended."""
+        if not self._received:
+            raise _missing()
+        if len(self._received) != self._whole:
+            raise _cut()
+        return bytes(memoryview(self._received)[_PREFIX.size :])
+
+
 async def read_request(receive: Callable[[int], Awaitable[bytes]], bytes_max: int) -> bytes:
     """The request's one message, once the client has ended the stream. `receive` returns as many bytes as asked
-    for, or none at the end of the stream. Raises Invalid, TooLarge (before a byte of the message is read) or
-    Unsupported."""
+    for, or none at the end of the stream. Raises as `Framing` does."""
     body = await _read_message(receive, bytes_max)
     # A method must not run on half of what the client meant. One byte is enough to know that there is more.
     if await _exactly(receive, 1):
-        msg = "the request goes on after its one message"
-        raise Invalid(msg)
+        raise _goes_on()
     return body
 
 
 async def _read_message(receive: Callable[[int], Awaitable[bytes]], bytes_max: int) -> bytes:
     prefix = await _exactly(receive, _PREFIX.size)
     if not prefix:
-        msg = "the request has no message"
-        raise Invalid(msg)
-    compressed, length = _PREFIX.unpack(prefix)
-    if compressed:
-        msg = "compressed messages can't be read: send grpc-encoding identity"
-        raise Unsupported(msg)
-    if length > bytes_max:
-        msg = f"the message has {length} bytes, {bytes_max} at most (MESSAGE_BYTES_MAX)"
-        raise TooLarge(msg)
+        raise _missing()
+    length = _length(prefix, bytes_max)
     body = await _exactly(receive, length)
     if len(body) < length:
-        msg = f"the message ends before its {length} bytes"
-        raise Invalid(msg)
+        raise _cut()
     return body
 
 
@@ -51,5 +69,28 @@ async def _exactly(receive: Callable[[int], Awaitable[bytes]], size: int) -> byt
         return await receive(size)
     except AssertionError:
         # How grpclib says that the stream ended in the middle.
-        msg = "the message ends before its declared length"
-        raise Invalid(msg) from None
+        raise _cut() from None
+
+
+def _length(message: bytes | bytearray, bytes_max: int) -> int:
+    """What the prefix declares."""
+    compressed, length = _PREFIX.unpack_from(message)
+    if compressed:
+        msg = "compressed messages can't be read: send grpc-encoding identity"
+        raise Unsupported(msg)
+    if length > bytes_max:
+        msg = f"the message has {length} bytes, {bytes_max} at most (MESSAGE_BYTES_MAX)"
+        raise TooLarge(msg)
+    return int(length)
+
+
+def _missing() -> Invalid:
+    return Invalid("the request has no message")
+
+
+def _cut() -> Invalid:
+    return Invalid("the message ends before its declared length")
+
+
+def _goes_on() -> Invalid:
+    return Invalid("the request goes on after its one message")

@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ingestor.errors import AddressProblem
-from ingestor.transport.grpc.calls import Method, Receive
 from ingestor.transport.grpc.connections import DrainableServer
-from ingestor.transport.grpc.framing import read_request
 from ingestor.transport.rpc import Rpc
 
 
 class GrpcServer:
-    """The server. `start`, then `drain` and `close`, once each."""
+    """The server. `start`, then `drain` and `close`, once each. Without `lane`, every call goes grpclib's way."""
 
-    def __init__(self, rpcs: Iterable[Rpc], *, message_bytes_max: int) -> None:
-        self._rpcs = tuple(rpcs)
+    def __init__(self, rpcs: Iterable[Rpc], *, message_bytes_max: int, lane: bool = True) -> None:
+        self._methods = {rpc.path: rpc.serve for rpc in rpcs}
         self._message_bytes_max = message_bytes_max
+        self._lane = lane
         self._server: DrainableServer | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listens; returns the port. Raises AddressProblem."""
-        server = DrainableServer({rpc.path: self._method(rpc) for rpc in self._rpcs})
+        server = DrainableServer(self._methods, self._message_bytes_max, lane=self._lane)
         try:
             await server.start(host, port)
         except OSError as error:
@@ -37,10 +36,3 @@ class GrpcServer:
         """Closes every connection."""
         if self._server is not None:
             await self._server.finish()
-
-    def _method(self, rpc: Rpc) -> Method:
-        async def serve(receive: Receive) -> bytes:
-            # Nested, so that this frame does not hold the body while the method waits.
-            return await rpc.serve(await read_request(receive, self._message_bytes_max))
-
-        return serve

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import h2.config
 import h2.connection
@@ -43,6 +44,8 @@ class RawClient:
         self.h2 = _H2(config)
         self.answers: dict[int, Answer] = {}
         self.goaways: list[int] = []
+        self.goaway_codes: list[int] = []
+        self.one_by_one = False
         self.closed = False
         self.broken: OSError | None = None
         self.answers_pings = True
@@ -68,8 +71,11 @@ class RawClient:
         await self.flush()
 
     async def flush(self) -> None:
-        self._writer.write(self.h2.data_to_send())
-        await self._writer.drain()
+        data = self.h2.data_to_send()
+        for piece in [bytes([byte]) for byte in data] if self.one_by_one else [data]:
+            await self.send_bytes(piece)
+            if self.one_by_one:
+                await asyncio.sleep(0.0005)  # a packet of its own
 
     async def send(
         self, data: bytes, *, path: str = LOG_METRIC, end: bool = True, headers: dict[str, str] | None = None
@@ -80,6 +86,19 @@ class RawClient:
         self.h2.send_headers(stream, [(":path", path), *HEADERS, *(headers or {}).items()])
         await self.send_more(stream, data, end=end)
         return stream
+
+    async def open(self, **options: Any) -> int:
+        """Opens a stream with HEADERS alone."""
+        stream = self.h2.get_next_available_stream_id()
+        self.answers[stream] = Answer()
+        self.h2.send_headers(stream, [(":path", LOG_METRIC), *HEADERS], **options)
+        await self.flush()
+        return stream
+
+    async def send_bytes(self, data: bytes) -> None:
+        """Bytes as they are."""
+        self._writer.write(data)
+        await self._writer.drain()
 
     async def send_more(self, stream: int, data: bytes = b"", *, end: bool = True) -> None:
         """A further DATA frame."""
@@ -99,8 +118,7 @@ class RawClient:
 
     async def send_frame(self, *frames: Frame) -> None:
         """Frames as they are."""
-        self._writer.write(b"".join(frame.serialize() for frame in frames))
-        await self._writer.drain()
+        await self.send_bytes(b"".join(frame.serialize() for frame in frames))
 
     async def answer_pings(self) -> None:
         """Those that were left without an answer, and all that come."""
@@ -152,6 +170,7 @@ class RawClient:
     def _note(self, event: h2.events.Event) -> None:
         if isinstance(event, h2.events.ConnectionTerminated):
             self.goaways.append(event.last_stream_id or 0)
+            self.goaway_codes.append(int(event.error_code or 0))
         elif isinstance(event, h2.events.PingReceived) and self.answers_pings:
             self.h2.ack(event.ping_data)
         elif isinstance(event, h2.events.PingReceived):
@@ -174,6 +193,7 @@ class _H2(h2.connection.H2Connection):
     def _note_goaway(self, frame: GoAwayFrame) -> tuple[list[Frame], list[h2.events.Event]]:
         event = h2.events.ConnectionTerminated()
         event.last_stream_id = frame.last_stream_id
+        event.error_code = frame.error_code
         return [], [event]
 
     def _note_ping(self, frame: PingFrame) -> tuple[list[Frame], list[h2.events.Event]]:

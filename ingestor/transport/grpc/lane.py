@@ -1,0 +1,518 @@
+"""The lane: unary calls on grpclib's own connection, without a Stream, a dozen events and three writes for each.
+
+grpclib 0.4.9 over h2 spends some 200 us on a unary call, nearly all of it on objects that an ordinary call does
+not need. The lane stands before h2 and takes the frames of ordinary unary calls out of what comes in; everything
+else goes to h2 and grpclib as it would without it: other methods, odd headers, settings, pings, errors. When a
+request has ended its method runs as a task, and the answers of one turn of the event loop leave in one write.
+
+Invariants:
+- Each byte goes either to the lane or to h2, in whole frames, in their order. A stream belongs to one of them for
+  all of its life; which, is decided by its HEADERS.
+- There is one HPACK state for each direction, h2's. What the lane has decoded and does not take, h2 gets decoded.
+  What the lane sends leaves the compression state as it is, so its place among h2's own frames is free.
+- There is one account of flow control for the connection, h2's, and the lane keeps it for what it takes and sends.
+- h2 knows the highest stream that was opened, and which streams the lane has reset.
+- A call is in `_calls` from its HEADERS until its answer is handed to the transport, the client resets it, or the
+  connection is gone; never longer. They count against the limit of concurrent streams, also while the client does
+  not read, which bounds what can wait to be sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+from grpclib.encoding.proto import ProtoStatusDetailsCodec
+from grpclib.exceptions import GRPCError
+from grpclib.metadata import encode_bin_value, encode_grpc_message
+from grpclib.protocol import Connection, EventsProcessor
+from h2.connection import ConnectionInputs, ConnectionState, H2Connection, _decode_headers
+from h2.errors import ErrorCodes
+from h2.exceptions import ProtocolError
+from h2.stream import StreamClosedBy
+from h2.utilities import HeaderValidationFlags, validate_headers
+from hpack import Decoder
+
+from ingestor.errors import Invalid, Refusal
+from ingestor.transport.grpc import wire
+from ingestor.transport.grpc.calls import Method, told, too_late
+from ingestor.transport.grpc.farewell import Farewell
+from ingestor.transport.grpc.framing import Framing
+from ingestor.transport.grpc.headers import check_ascii, from_grpclib, not_grpc, timeout_s
+
+Header: TypeAlias = tuple[bytes, bytes]
+
+_RESPONSE = ((":status", "200"), ("content-type", "application/grpc+proto"))
+_HEADERS_BLOCK = wire.literals(_RESPONSE)
+_OK_BLOCK = wire.literals([("grpc-status", "0")])
+_REQUEST_HEADERS = HeaderValidationFlags(
+    is_client=False, is_trailer=False, is_response_header=False, is_push_promise=False
+)
+# Header blocks that are remembered for a connection, and the longest of them: clients repeat a few.
+_BLOCKS_MAX, _BLOCK_BYTES_MAX = 32, 512
+
+
+class _Opening(NamedTuple):
+    """What the headers of an ordinary unary call say."""
+
+    path: str
+    method: Method
+    timeout_s: float | None
+    from_grpclib: bool
+
+
+class _Request(NamedTuple):
+    """Headers as h2 wants them, and what they open in the lane, if anything."""
+
+    headers: list[Header]
+    opening: _Opening | None
+
+
+class _Call:
+    """One call. `uncredited` are the request's bytes that the client was not told yet it may send again; `sent` are
+    those of the answer, and `credit` how many of them we were told we may beyond a stream's first window."""
+
+    __slots__ = (
+        *("credit", "expired", "framing", "opening", "sent"),
+        *("stream_id", "task", "timer", "uncredited", "unsent"),
+    )
+
+    def __init__(self, stream_id: int, opening: _Opening, framing: Framing) -> None:
+        self.stream_id = stream_id
+        self.opening = opening
+        self.framing: Framing | None = framing  # until the request has ended, or is not listened to any more
+        self.uncredited = self.sent = self.credit = 0
+        self.task: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.expired = False
+        self.unsent: _Answer | None = None
+
+
+class _Answer:
+    """What is left to be sent of an answer: headers, a message with the trailers behind it (or neither, then the
+    headers are all), and whether a reset ends it."""
+
+    __slots__ = ("block", "message", "resets")
+
+    def __init__(self, block: bytes, message: memoryview | None, *, resets: bool) -> None:
+        self.block: bytes | None = block
+        self.message = message
+        self.resets = resets
+
+
+class Lanes:
+    """What all connections' lanes share: the unary methods, and the bound of a message in bytes."""
+
+    def __init__(self, methods: Mapping[str, Method], message_bytes_max: int) -> None:
+        self.message_bytes_max = message_bytes_max
+        self._methods = methods
+        self._details = ProtoStatusDetailsCodec()
+
+    def opening(self, headers: Iterable[Header]) -> _Opening | None:
+        """None for whatever is not an ordinary call, be it good or bad: that goes grpclib's way."""
+        try:
+            for _ in validate_headers(headers, _REQUEST_HEADERS):
+                pass
+            request = {
+                bytes(name).decode("latin-1"): bytes(value).decode("latin-1") for name, value in headers
+            }
+            check_ascii(request)
+            seconds = timeout_s(request)
+        except (ProtocolError, Invalid):
+            return None
+        method = self._methods.get(request[":path"])
+        if method is None or seconds == 0 or not_grpc(request) is not None or "content-length" in request:
+            return None
+        return _Opening(request[":path"], method, seconds, from_grpclib(request))
+
+    def trailers(self, error: GRPCError) -> bytes:
+        """The header block of an answer that is nothing but this status."""
+        headers = [*_RESPONSE, ("grpc-status", str(error.status.value))]
+        if error.message is not None:
+            headers.append(("grpc-message", encode_grpc_message(error.message)))
+        if error.details is not None:
+            details = self._details.encode(error.status, error.message, error.details)
+            headers.append(("grpc-status-details-bin", encode_bin_value(details).decode()))
+        return wire.literals(headers)
+
+
+class Lane:
+    """The lane of one connection. `feed` gets all that the client sends."""
+
+    def __init__(
+        self, lanes: Lanes, connection: Connection, processor: EventsProcessor, farewell: Farewell
+    ) -> None:
+        self._lanes = lanes
+        self._connection = connection
+        self._processor = processor
+        self._farewell = farewell
+        self._loop = asyncio.get_running_loop()
+        h2: H2Connection = connection._connection
+        self._h2 = h2
+        self._decoder = h2.decoder = _Decoder(h2.decoder)
+        self._calls: dict[int, _Call] = {}
+        self._blocked: dict[int, _Call] = {}  # those with an answer that could not be sent at once
+        self._unread = b""
+        self._preface_left = wire.PREFACE_BYTES
+        self._in_header_block = False
+        self._out: list[bytes] = []
+
+    @property
+    def open(self) -> int:
+        """How many calls are under way, among them those whose answers are not handed to the transport yet."""
+        return len(self._calls) + bool(self._out)
+
+    def feed(self, data: bytes) -> None:
+        """Takes what is the lane's out of these bytes and gives the rest to h2. Raises ProtocolError for what ends
+        the connection."""
+        if self._preface_left:
+            preface, data = data[: self._preface_left], data[self._preface_left :]
+            self._preface_left -= len(preface)
+            self._usual(preface)
+        if self._unread:
+            data = self._unread + data
+        at, end = 0, len(data)
+        while end - at >= wire.FRAME_HEADER_BYTES:
+            start = wire.read_start(data, at)
+            body = at + wire.FRAME_HEADER_BYTES
+            after = body + start.length
+            if after > end and start.length <= self._h2.max_inbound_frame_size:
+                break
+            if not self._took(start, data, body, after):
+                self._usual(data[at:after])
+                if self._connection.is_closing():
+                    return
+            at = after
+        self._unread = data[at:]
+        if self._blocked:
+            self._push()  # the client's windows may have grown
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        self._push()
+
+    def connection_lost(self) -> None:
+        """Nobody waits for answers any more."""
+        for call in self._calls.values():
+            self._let_go(call)
+        self._calls.clear()
+        self._blocked.clear()
+        self._out.clear()
+
+    def _usual(self, data: bytes) -> None:
+        """h2's and grpclib's way, as in `H2Protocol.data_received`."""
+        events = self._connection.feed(data)
+        self._connection.flush()
+        for event in events:
+            self._processor.process(event)
+        self._connection.flush()
+
+    def _took(self, start: wire.Start, data: bytes, body: int, after: int) -> bool:
+        """Whether the frame is the lane's; then it is dealt with."""
+        length, type_, flags, stream_id = start
+        if self._in_header_block:
+            self._in_header_block = not (type_ == wire.CONTINUATION and flags & wire.END_HEADERS)
+            return False
+        if not stream_id:
+            return self._took_common(start, data[body:after])
+        call = self._calls.get(stream_id)
+        if type_ == wire.HEADERS:
+            return self._took_headers(call, start, data[body:after])
+        if call is None:
+            # What was under way when the lane reset the stream, which grpc's clients know about already.
+            ignored = (
+                type_ == wire.DATA
+                and self._h2._closed_streams.get(stream_id) is StreamClosedBy.SEND_RST_STREAM
+            )
+            if ignored:
+                self._credit(length)
+            return ignored
+        if type_ == wire.DATA:
+            self._data(call, start, memoryview(data)[body:after])
+        elif type_ == wire.RST_STREAM and length == wire.NUMBER_BYTES:
+            self._drop(call)
+        elif type_ == wire.WINDOW_UPDATE and length == wire.NUMBER_BYTES:
+            self._credited(call, int.from_bytes(data[body:after]) & wire.WINDOW_MAX)
+        else:
+            return False
+        return True
+
+    def _took_common(self, start: wire.Start, payload: bytes) -> bool:
+        """What clients send all the time beside calls: they measure the round trip, and credit what they read."""
+        if start.type == wire.PING and start.length == wire.PING_BYTES and not start.flags:
+            self._send(wire.frame(wire.PING, wire.ACK, 0, payload))
+            return True
+        if start.type != wire.WINDOW_UPDATE or start.length != wire.NUMBER_BYTES or self._processor.streams:
+            return False
+        increment = int.from_bytes(payload) & wire.WINDOW_MAX
+        window = self._h2.outbound_flow_control_window + increment
+        if not increment or window > wire.WINDOW_MAX:
+            return False  # h2 says what is wrong
+        self._h2.outbound_flow_control_window = window
+        return True
+
+    def _took_headers(self, call: _Call | None, start: wire.Start, payload: bytes) -> bool:
+        flags, stream_id = start.flags, start.stream_id
+        if not flags & wire.END_HEADERS:
+            self._in_header_block = True
+            return False
+        before = wire.PRIORITY_BYTES if flags & wire.PRIORITY else 0
+        if flags & wire.PADDED or start.length < before:
+            return False
+        request = self._request(payload[before:])
+        if call is not None:
+            self._trailers(call, ends=bool(flags & wire.END_STREAM))
+            return True
+        new = stream_id % 2 == 1 and stream_id > self._h2.highest_inbound_stream_id
+        if request.opening is not None and new and not flags & wire.END_STREAM:
+            if request.opening.from_grpclib:
+                self._farewell.hangs_up = True
+            if not self._farewell.refuses:
+                self._open(stream_id, request.opening)
+                return True
+        self._decoder.decoded = request.headers
+        return False
+
+    def _request(self, block: bytes) -> _Request:
+        request = self._decoder.remembered.get(block)
+        if request is None:
+            try:
+                headers = list(_decode_headers(self._decoder, block))
+            except ProtocolError as error:
+                raise self._connection_error(error.error_code, str(error)) from error
+            request = _Request(headers, self._lanes.opening(headers))
+            self._decoder.remember(block, request)
+        return request
+
+    def _open(self, stream_id: int, opening: _Opening) -> None:
+        h2 = self._h2
+        if h2.state_machine.state is ConnectionState.IDLE:
+            h2.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
+        h2.highest_inbound_stream_id = stream_id
+        if len(self._calls) + len(self._processor.streams) >= h2.local_settings.max_concurrent_streams:
+            self._reset(stream_id, ErrorCodes.REFUSED_STREAM)
+            return
+        self._connection.last_stream_created = time.monotonic()
+        call = _Call(stream_id, opening, Framing(self._lanes.message_bytes_max))
+        self._calls[stream_id] = call
+        if opening.timeout_s is not None:
+            call.timer = self._loop.call_later(opening.timeout_s, self._expire, call)
+
+    def _trailers(self, call: _Call, *, ends: bool) -> None:
+        """gRPC's requests have none; those of HTTP/2 end the request."""
+        if ends and call.framing is not None:
+            self._more(call, memoryview(b""), ends=True)
+        else:
+            self._reset(call.stream_id, ErrorCodes.PROTOCOL_ERROR)
+            self._drop(call)
+
+    def _data(self, call: _Call, start: wire.Start, payload: memoryview) -> None:
+        ends = bool(start.flags & wire.END_STREAM)
+        self._received(call, start.length, ends=ends)
+        if start.flags & wire.PADDED:
+            padding = payload[0] if payload else 0
+            if padding >= start.length:
+                raise self._connection_error(ErrorCodes.PROTOCOL_ERROR, "padding as long as its frame")
+            payload = payload[1 : start.length - padding]
+        if call.framing is not None:
+            self._more(call, payload, ends=ends)
+        elif call.task is not None:
+            self._reset(call.stream_id, ErrorCodes.STREAM_CLOSED)  # data behind the request's end
+            self._drop(call)
+
+    def _more(self, call: _Call, payload: memoryview, *, ends: bool) -> None:
+        """More of the request, or all of it: then its method runs."""
+        assert call.framing is not None
+        try:
+            call.framing.add(payload)
+            message = call.framing.complete() if ends else None
+        except Refusal as refusal:
+            call.framing = None
+            self._refuse(call, told(refusal, call.opening.path), resets=not ends)
+            return
+        if message is not None:
+            call.framing = None
+            call.task = self._loop.create_task(self._serve(call, message))
+
+    def _received(self, call: _Call, size: int, *, ends: bool) -> None:
+        """Flow control of what came in: the client may send as much again. What all requests together hold is
+        bounded by their number and by that of a message's bytes."""
+        self._credit(size)
+        call.uncredited += size
+        if call.uncredited > self._h2.local_settings.initial_window_size // 2 and not ends:
+            self._send(wire.number_frame(wire.WINDOW_UPDATE, call.stream_id, call.uncredited))
+            call.uncredited = 0
+
+    def _credit(self, size: int) -> None:
+        manager = self._h2._inbound_flow_control_window_manager
+        if size > manager.current_window_size:
+            raise self._connection_error(ErrorCodes.FLOW_CONTROL_ERROR, "more data than the window allows")
+        manager.window_consumed(size)
+        if increment := manager.process_bytes(size):
+            self._send(wire.number_frame(wire.WINDOW_UPDATE, 0, increment))
+
+    def _credited(self, call: _Call, increment: int) -> None:
+        call.credit += increment
+        window = self._h2.remote_settings.initial_window_size + call.credit - call.sent
+        if not increment or window > wire.WINDOW_MAX:
+            code = ErrorCodes.FLOW_CONTROL_ERROR if increment else ErrorCodes.PROTOCOL_ERROR
+            self._reset(call.stream_id, code)
+            self._drop(call)
+
+    async def _serve(self, call: _Call, message: bytes) -> None:
+        try:
+            serving = call.opening.method(message)
+            del message  # the method may wait for long
+            response = await serving
+        except BaseException as error:  # noqa: BLE001 - the edge: whatever it is, the caller gets an answer
+            late = call.expired and isinstance(error, asyncio.CancelledError)
+            self._refuse(call, too_late() if late else told(error, call.opening.path))
+        else:
+            message = b"\0" + len(response).to_bytes(4) + response
+            self._answer(call, _Answer(_HEADERS_BLOCK, memoryview(message), resets=False))
+
+    def _expire(self, call: _Call) -> None:
+        """Its time is over."""
+        call.expired = True
+        if call.task is None:
+            call.framing = None
+            self._refuse(call, too_late(), resets=True)
+        else:
+            call.task.cancel()
+
+    def _refuse(self, call: _Call, error: GRPCError, *, resets: bool = False) -> None:
+        """Answers with this status. A request that has not ended is then reset, as by gRPC's own servers."""
+        self._answer(call, _Answer(self._lanes.trailers(error), None, resets=resets))
+
+    def _answer(self, call: _Call, answer: _Answer) -> None:
+        if call.stream_id in self._calls and not self._sent(call, answer):
+            call.unsent = answer
+            self._blocked[call.stream_id] = call
+
+    def _push(self) -> None:
+        """Sends what may be sent by now."""
+        for call in tuple(self._blocked.values()):
+            assert call.unsent is not None
+            if self._sent(call, call.unsent):
+                del self._blocked[call.stream_id]
+
+    def _sent(self, call: _Call, answer: _Answer) -> bool:
+        """Sends what the client's windows and the transport allow. Says whether that was all; then the call is
+        over."""
+        if not self._connection.write_ready.is_set():
+            return False
+        if answer.block is not None:
+            self._send_headers(call.stream_id, answer.block, ends=answer.message is None)
+            answer.block = None
+        if answer.message is not None:
+            if not self._sent_message(call, answer):
+                return False
+            self._send(
+                wire.frame(wire.HEADERS, wire.END_HEADERS | wire.END_STREAM, call.stream_id, _OK_BLOCK)
+            )
+        if answer.resets:
+            self._reset(call.stream_id, ErrorCodes.NO_ERROR)
+        self._over(call)
+        return True
+
+    def _send_headers(self, stream_id: int, block: bytes, *, ends: bool) -> None:
+        # A change of the client's table size is to be told in the next block, whoever sends it; and then that has
+        # to leave before h2 encodes another.
+        resized = self._h2.encoder.header_table.resized
+        if resized:
+            block = self._h2.encoder.encode([]) + block
+        for frame in wire.header_frames(stream_id, block, self._h2.max_outbound_frame_size, end_stream=ends):
+            self._send(frame)
+        if resized:
+            self._flush()
+
+    def _sent_message(self, call: _Call, answer: _Answer) -> bool:
+        h2 = self._h2
+        while answer.message:
+            stream_window = h2.remote_settings.initial_window_size + call.credit - call.sent
+            size = min(h2.outbound_flow_control_window, stream_window, h2.max_outbound_frame_size)
+            if size <= 0:
+                return False
+            piece, answer.message = answer.message[:size], answer.message[size:]
+            h2.outbound_flow_control_window -= len(piece)
+            call.sent += len(piece)
+            self._send(wire.frame(wire.DATA, 0, call.stream_id, piece))
+        return True
+
+    def _over(self, call: _Call) -> None:
+        if call.timer is not None:
+            call.timer.cancel()
+        del self._calls[call.stream_id]
+
+    def _drop(self, call: _Call) -> None:
+        """Nobody waits for the answer any more."""
+        self._let_go(call)
+        self._blocked.pop(call.stream_id, None)
+        self._over(call)
+        self._farewell.call_ended()
+
+    def _let_go(self, call: _Call) -> None:
+        if call.timer is not None:
+            call.timer.cancel()
+        if call.task is not None:
+            call.task.cancel()
+
+    def _reset(self, stream_id: int, code: ErrorCodes) -> None:
+        self._h2._closed_streams[stream_id] = StreamClosedBy.SEND_RST_STREAM
+        self._send(wire.number_frame(wire.RST_STREAM, stream_id, code))
+
+    def _send(self, frame: bytes) -> None:
+        """Sends it with what else this turn of the event loop has to send."""
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(frame)
+
+    def _flush(self) -> None:
+        if not self._out or self._connection.is_closing():
+            return
+        frames, self._out = self._out, []
+        self._connection._transport.write(b"".join(frames))
+        self._farewell.call_ended()
+
+    def _connection_error(self, code: ErrorCodes, message: str) -> ProtocolError:
+        self._h2._terminate_connection(code)
+        return ProtocolError(message)
+
+
+class _Decoder(Decoder):
+    """h2's decoder, which can be given what was decoded already: `decoded` is what the next `decode` returns.
+
+    `remembered` are requests by their header blocks: those that neither changed the table when they were decoded,
+    nor were followed by one that did, and so mean the same again.
+    """
+
+    def __init__(self, replaced: Decoder) -> None:
+        super().__init__(replaced.max_header_list_size)
+        self.max_allowed_table_size = replaced.max_allowed_table_size
+        self.decoded: list[Header] | None = None
+        self.remembered: dict[bytes, _Request] = {}
+        self._changed = False
+
+    def decode(self, data: bytes, raw: bool = False) -> Iterable[Any]:
+        if self.decoded is not None:
+            headers, self.decoded = self.decoded, None
+            return headers
+        table = self.header_table
+        entries = table.dynamic_entries
+        newest, count, size = entries[0] if entries else None, len(entries), table.maxsize
+        decoded = super().decode(data, raw)
+        entries = table.dynamic_entries
+        self._changed = (entries[0] if entries else None) is not newest or (len(entries), table.maxsize) != (
+            count,
+            size,
+        )
+        return decoded
+
+    def remember(self, block: bytes, request: _Request) -> None:
+        """The block that was decoded last means this request."""
+        if self._changed or len(self.remembered) >= _BLOCKS_MAX:
+            self.remembered.clear()
+        if not self._changed and len(block) <= _BLOCK_BYTES_MAX:
+            self.remembered[block] = request
