@@ -100,7 +100,7 @@ async def outcome(body: bytes, method: str, *, columnar: bool) -> tuple[object, 
     read: Any = None
     try:
         read = (
-            reader.read_columns(body, ColumnReader(descriptor(f"{method}Request")))
+            reader.read_columns(body, ColumnReader(descriptor(f"{method}Request"), 50_000))
             if columnar
             else reader.read(body)
         )
@@ -170,6 +170,39 @@ async def test_what_is_plain_is_read_as_columns(metric: dict[str, Any], *, colum
     assert (await outcome(body, "LogMetrics", columnar=True))[2] is columns
 
 
+@pytest.mark.parametrize(
+    ("inside", "columns"),
+    [
+        ('"labels":{"a":"b"}', True),
+        ('"labels" : {"a":"b"}', False),
+        ('"labels":{"a":"b", "c" :"d"}', False),
+        ('"labels":{"a": "b: c"}', True),
+        ('"labels":{"a": "say \\": "}', False),
+        ('"value":2', None),
+        ('"labels":{"a":"b","a":"c"}', None),
+        # As many keys too few before colons as there are too many of them.
+        ('"labels" :{"a":"b","a":"c"}', None),
+        ('"labels":{"a":"b","a"\n:"c"}', None),
+        ('"labels":{"a":"b","\\u0061":"c"}', None),
+        ('"labels":{"a":"b","a":"c \\": "}', None),
+    ],
+)
+async def test_a_key_that_stands_twice_is_found(inside: str, columns: bool | None) -> None:
+    """Whatever the white space: None for bodies that must be refused, which only the other reader does."""
+    body = f'{{"metrics":[{{"serviceName":"s","metricName":"m","value":1,{inside}}}]}}'.encode()
+    answer, rows, as_columns = await outcome(body, "LogMetrics", columnar=True)
+    assert as_columns is bool(columns)
+    assert bool(rows) is (columns is not None)
+    assert ("twice" in str(answer)) is (columns is None)
+
+
+async def test_more_elements_than_allowed_are_left_to_the_other_reader() -> None:
+    """Which says so."""
+    body = json.dumps({"metrics": [PLAIN] * 3}).encode()
+    assert ColumnReader(descriptor(), 2).read(body) is None
+    assert ColumnReader(descriptor(), 3).read(body) is not None
+
+
 def test_the_columns_are_those_of_the_decoder() -> None:
     """Same types and values as from protobuf's bytes, so that everything behind is shared."""
     now = int(time.time())
@@ -177,7 +210,7 @@ def test_the_columns_are_those_of_the_decoder() -> None:
     value = {
         "metrics": [{**PLAIN, "time": f"{moment}.000000007Z", "labels": {"a": "b"}}, {"metricName": "n"}]
     }
-    read = ColumnReader(descriptor()).read(value)
+    read = ColumnReader(descriptor(), 50_000).read(json.dumps(value).encode())
     assert read is not None
     body = request(
         {"service_name": "s", "metric_name": "m", "value": 1.5, "time": (now, 7), "labels": {"a": "b"}},

@@ -63,7 +63,7 @@ class Router:
             if rpc.http is not None:
                 method, path = _rule(rpc)
                 reader = JsonReader(rpc.request, pool, elements_max=elements_max)
-                columns = ColumnReader(reader.descriptor) if rpc.columnar else None
+                columns = ColumnReader(reader.descriptor, elements_max) if rpc.columnar else None
                 route = Route(method, path, rpc, pool, reader, columns, aside)
                 self._routes.setdefault(route.path, {})[route.method] = route
 
