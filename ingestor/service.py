@@ -7,9 +7,10 @@ waits for the database.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Protocol
 
 import pyarrow as pa
@@ -25,7 +26,7 @@ from ingestor_api.analytics.v1 import (
 )
 
 from ingestor.errors import VIOLATIONS_TOLD_MAX, FieldViolation, Invalid, Later
-from ingestor.model import MetricBatch, Row, Rules, label_set
+from ingestor.model import LabelSet, MetricBatch, Row, Rules, label_set
 from ingestor.model.columns import Checked, ColumnRules, Rejected
 from ingestor.model.labels import NO_LABELS
 from ingestor.model.rules import MetricFields, PlainMetric
@@ -36,6 +37,7 @@ from ingestor.timestamps import from_nanos, microseconds
 _REASONS_TOLD_MAX = 3
 # A check of more rows than this may take longer than the event loop should stand still: off to a thread.
 _INLINE_ROWS_MAX = 5_000
+_UNLABELED: Mapping[int, str] = MappingProxyType({})
 
 
 class Queue(Protocol):
@@ -66,10 +68,9 @@ class IngestorService(AnalyticsServiceBase):
         if violations := self._rules.violations(message, now):
             self._count_rejected(1)
             raise Invalid.fields(violations)
-        rows = _Rows(now)
-        rows.add(message)
+        row, labels = _row(message, now)
         del message  # what waits for room is the batch alone, which is what the bounds count
-        await self._offer(MetricBatch.of_row(rows.rows[0], rows.label_sets))
+        await self._offer(MetricBatch.of_row(row, {labels.id: labels.document} if labels else _UNLABELED))
         return LogMetricResponse(success=True)
 
     async def log_metrics(self, message: LogMetricsRequest) -> LogMetricsResponse:
@@ -191,14 +192,18 @@ class _Rows:
 
     def add(self, metric: MetricFields) -> None:
         """One metric that keeps the rules."""
-        assert metric.value is not None
-        label_set_id = NO_LABELS
-        if metric.labels:
-            labels = label_set(metric.labels)
-            label_set_id = labels.id
+        row, labels = _row(metric, self.now)
+        self.rows.append(row)
+        if labels is not None:
             self.label_sets[labels.id] = labels.document
-        time_us = microseconds(metric.time or self.now)
-        self.rows.append(Row(time_us, metric.service_name, metric.metric_name, metric.value, label_set_id))
+
+
+def _row(metric: MetricFields, now: datetime) -> tuple[Row, LabelSet | None]:
+    assert metric.value is not None
+    labels = label_set(metric.labels) if metric.labels else None
+    label_set_id = NO_LABELS if labels is None else labels.id
+    time_us = microseconds(metric.time or now)
+    return Row(time_us, metric.service_name, metric.metric_name, metric.value, label_set_id), labels
 
 
 def _reason(violations: Sequence[FieldViolation]) -> str:

@@ -8,6 +8,7 @@ service is bound.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from typing import Any
 
 from betterproto2 import Message as TypedMessage
@@ -18,6 +19,9 @@ from google.protobuf.message_factory import GetMessageClass
 from ingestor.timestamps import to_datetime
 
 Convert = Callable[[Any], Any]
+# Types of which equal values are written alike, as 0.0 and -0.0 are not.
+_COUNTS = (FieldDescriptor.CPPTYPE_BOOL, FieldDescriptor.CPPTYPE_UINT64, FieldDescriptor.CPPTYPE_ENUM)
+_REMEMBERED_MAX = 64
 _Write = Callable[[Any, Message], None]
 _Reader = tuple[str, str, bool, Convert | None]
 """Our field's name, the proto's, whether it has presence, and how its value is converted (None: as it is)."""
@@ -98,7 +102,35 @@ def encoder(descriptor: Descriptor, typed: type[TypedMessage]) -> Callable[[Type
         write(message, target)
         return target.SerializeToString()
 
-    return encode
+    counts = all(field.cpp_type in _COUNTS for field in descriptor.fields)
+    return (
+        _remembering(encode, [typed_name(field, typed) for field in descriptor.fields]) if counts else encode
+    )
+
+
+def _remembering(
+    encode: Callable[[TypedMessage], bytes], names: list[str]
+) -> Callable[[TypedMessage], bytes]:
+    """`encode` for messages of few values, which most of a method's answers have in common."""
+    values_of = attrgetter(*names)
+    known: dict[Any, bytes] = {}
+
+    def encode_or_remember(message: TypedMessage) -> bytes:
+        values = values_of(message)
+        encoded = known.get(values)
+        if encoded is None:
+            encoded = encode(message)
+            if len(known) < _REMEMBERED_MAX:
+                known[values] = encoded
+        return encoded
+
+    return encode_or_remember
+
+
+def typed_name(field: FieldDescriptor, typed: type[TypedMessage]) -> str:
+    """What betterproto2 calls this field of `typed`."""
+    name: str = _known(typed).field_name_by_number[field.number]
+    return name
 
 
 def _writer(descriptor: Descriptor, typed: type[TypedMessage]) -> _Write | None:

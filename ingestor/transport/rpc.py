@@ -39,10 +39,12 @@ class TypedService(Protocol):
 @dataclass(frozen=True, slots=True)
 class Rpc:
     """One unary method. `path` is gRPC's (`/package.Service/Method`), `request` and `response` are the upb
-    message classes, `http` the method's google.api.http rule, if it has one."""
+    message classes, `typed` is betterproto2's of the request, `http` the method's google.api.http rule, if it has
+    one."""
 
     path: str
     request: type[Message]
+    typed: type[Any]
     response: type[Message]
     http: HttpRule | None
     _to_typed: Callable[[Message], Any] = field(repr=False)
@@ -103,6 +105,12 @@ class Rpc:
     async def call_typed(self, request: Message) -> bytes:
         """Answers a parsed request by the typed method, whatever other entry the service has."""
         answering = self._typed_call(request)
+        del request
+        return self._encode(await answering)
+
+    async def call_message(self, request: Any) -> bytes:
+        """Answers a typed request by the typed method."""
+        answering = self._method(request)
         del request
         return self._encode(await answering)
 
@@ -212,6 +220,7 @@ class Descriptors:
         return Rpc(
             path=path,
             request=GetMessageClass(method.input_type),
+            typed=handler.request_type,
             response=GetMessageClass(method.output_type),
             http=rule if rule.WhichOneof("pattern") else None,
             _to_typed=converter.to_typed(method.input_type, handler.request_type),

@@ -416,8 +416,8 @@ async def test_a_large_body_is_parsed_beside_the_loop(
         return load(body)
 
     monkeypatch.setattr(json_body, "_load", watched)
-    await running.post("/v1/metrics", GOOD)
     odd = GOOD.replace("serviceName", "service_name")  # not plain enough for columns
+    await running.post("/v1/metrics", odd)
     status, _ = await running.post("/v1/metrics:batch", f'{{"metrics":[{",".join([odd] * 1000)}]}}')
     assert status == 200
     assert threads[0] == threading.get_ident() != threads[1]

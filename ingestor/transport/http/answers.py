@@ -19,7 +19,7 @@ def answer(status: int, content_type: str, body: bytes, headers: Mapping[str, st
     """A response that names the server without a version: aiohttp's own header would tell which mistakes to look
     for."""
     own = {"Content-Type": content_type, "Server": "ingestor"}
-    return web.Response(status=status, body=body, headers={**own, **headers})
+    return web.Response(status=status, body=body, headers={**own, **headers} if headers else own)
 
 
 def refuse(refusal: Refusal, status: int | None = None) -> web.Response:

@@ -5,7 +5,7 @@ aiohttp's own reading is not used: it inflates what it does not check to the end
 
 from __future__ import annotations
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 from ingestor.errors import Invalid, TooLarge, WrongMediaType
 from ingestor.transport.http.answers import JSON
@@ -37,21 +37,34 @@ def unknown_expectation(request: web.BaseRequest) -> str | None:
 
 async def read_body(request: web.BaseRequest, bytes_max: int) -> bytes:
     """The whole body. Raises TooLarge, as soon as that is known, or Invalid."""
-    too_large = TooLarge(f"the body is larger than {bytes_max} bytes (MESSAGE_BYTES_MAX)")
     if (request.content_length or 0) > bytes_max:
-        raise too_large
-    body = bytearray()
+        raise _too_large(bytes_max)
+    content = request.content
     try:
         await _invite(request)
-        while chunk := await request.content.readany():
-            body += chunk
-            if len(body) > bytes_max:
-                raise too_large
+        body = await content.readany()
+        if content.at_eof() and len(body) <= bytes_max:
+            return body  # as most are: there at once
+        return await _rest(content, body, bytes_max)
     except (ConnectionError, web.RequestPayloadError):
         # Of a client that is gone nobody reads this; another one broke the rules of its transfer coding.
         msg = "the body ended before its end"
         raise Invalid(msg) from None
+
+
+async def _rest(content: StreamReader, begun: bytes, bytes_max: int) -> bytes:
+    body = bytearray(begun)
+    while chunk := await content.readany():
+        body += chunk
+        if len(body) > bytes_max:
+            break
+    if len(body) > bytes_max:
+        raise _too_large(bytes_max)
     return bytes(body)
+
+
+def _too_large(bytes_max: int) -> TooLarge:
+    return TooLarge(f"the body is larger than {bytes_max} bytes (MESSAGE_BYTES_MAX)")
 
 
 async def _invite(request: web.BaseRequest) -> None:

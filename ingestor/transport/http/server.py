@@ -6,8 +6,7 @@ Every error leaves as google.rpc.Status in JSON, aiohttp's own included; nothing
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 from loguru import logger
@@ -45,8 +44,7 @@ class HttpServer:
         self._page_timeout_s = page_timeout_s
         self._draining = False
         self._calls = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle = asyncio.Event()  # that the last call has ended, when there are no new ones
         self._runner = web.ServerRunner(Connections(self._handle), shutdown_timeout=_CLOSE_S)
         self._site: web.TCPSite | None = None
 
@@ -68,7 +66,8 @@ class HttpServer:
         if self._site is not None:
             await self._site.stop()
         try:
-            await asyncio.wait_for(self._idle.wait(), timeout_s)
+            if self._calls:
+                await asyncio.wait_for(self._idle.wait(), timeout_s)
         except TimeoutError:
             return False
         return True
@@ -93,18 +92,12 @@ class HttpServer:
         if (page := self._pages.get(request.rel_url.raw_path)) is not None:
             # Not a call: a probe that hangs holds up no drain.
             return await self._page(page, request)
-        with self._under_way():
-            return await self._call(request)
-
-    @contextmanager
-    def _under_way(self) -> Iterator[None]:
         self._calls += 1
-        self._idle.clear()
         try:
-            yield
+            return await self._call(request)
         finally:
             self._calls -= 1
-            if self._calls == 0:
+            if self._draining and not self._calls:
                 self._idle.set()
 
     async def _page(self, page: Page, request: web.BaseRequest) -> web.Response:

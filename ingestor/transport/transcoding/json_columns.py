@@ -3,9 +3,6 @@
 It takes only what needs no rule of proto3 JSON to be understood: fields under their JSON names, values of the
 expected JSON types, times in UTC. For everything else (other spellings, null elements, mistakes) it returns None,
 and protobuf's own reader decides, so that there is one authority on what is right and on what is said of the rest.
-
-orjson reads the text. It keeps the last of two keys alike in one object, so keys are counted twice: in what it
-made, and in the text, where each stands between a quote and a colon.
 """
 
 from __future__ import annotations
@@ -15,10 +12,11 @@ from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from ingestor.transport.transcoding.plain import NotPlainError, is_map, keys_in, load
 
 Rows = Sequence[dict[str, Any]]
 Column = Callable[[Rows], pa.Array]
@@ -29,13 +27,8 @@ _NONE = type(None)
 _TIME_MARKS = [(4, ord("-")), (7, ord("-")), (10, ord("T")), (13, ord(":")), (16, ord(":"))]
 _TIME_LENGTH = len("2026-01-02T03:04:05Z")
 _UTC_MARK, _POINT = ord("Z"), ord(".")
-_QUOTE, _COLON, _SPACE = ord('"'), ord(":"), ord(" ")
 _NANOS = 1_000_000_000
 _INTEGERS = (FieldDescriptor.CPPTYPE_INT64,)
-
-
-class _NotPlainError(Exception):
-    """Left to protobuf's reader."""
 
 
 class ColumnReader:
@@ -50,19 +43,17 @@ class ColumnReader:
         fields = elements.message_type.fields
         self._columns = {field.name: _column(field) for field in fields}
         self._known = frozenset(field.json_name for field in fields)
-        self._maps = [field.json_name for field in fields if _is_map(field)]
+        self._maps = [field.json_name for field in fields if is_map(field)]
 
     def read(self, body: bytes) -> pa.RecordBatch | None:
         """The request as a record batch of one row, as `transport.columns` decodes it from protobuf's bytes; None
         when the body is not plain."""
         try:
-            rows = self._rows(orjson.loads(body))
+            rows = self._rows(load(body))
             arrays = {name: column(rows) for name, column in self._columns.items()}
-        except (orjson.JSONDecodeError, _NotPlainError):
+        except (NotPlainError, pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeError):
             return None
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeError):
-            return None
-        if self._keys(rows) != _keys_in(body):
+        if self._keys(rows) != keys_in(body):
             return None
         elements = pa.StructArray.from_arrays(list(arrays.values()), names=list(arrays))
         lists = pa.ListArray.from_arrays(pa.array([0, len(rows)], pa.int32()), elements)
@@ -71,13 +62,13 @@ class ColumnReader:
     def _rows(self, value: Any) -> Rows:
         # Further fields of the request are few and scalar; a request that has any goes the other way.
         if type(value) is not dict or list(value) != [self._json_name]:
-            raise _NotPlainError
+            raise NotPlainError
         rows = value[self._json_name]
         if type(rows) is not list or not 0 < len(rows) <= self._elements_max:
-            raise _NotPlainError
+            raise NotPlainError
         _only(rows, dict)
         if not all(map(self._known.issuperset, rows)):
-            raise _NotPlainError
+            raise NotPlainError
         return rows
 
     def _keys(self, rows: Rows) -> int:
@@ -86,23 +77,9 @@ class ColumnReader:
         return 1 + sum(map(len, rows)) + in_maps
 
 
-def _keys_in(body: bytes) -> int:
-    """How many keys a text has, as far as it has no white space before colons, and no quotes within strings; a
-    number that can't be right where it has."""
-    text = np.frombuffer(body, np.uint8)
-    before, colons = text[:-1], text[1:] == _COLON
-    if ((before <= _SPACE) & colons).any():
-        return -1
-    return int(np.count_nonzero((before == _QUOTE) & colons))
-
-
-def _is_map(field: FieldDescriptor) -> bool:
-    return field.message_type is not None and field.message_type.GetOptions().map_entry
-
-
 def _column(field: FieldDescriptor) -> Column:
     name, message = field.json_name, field.message_type
-    if _is_map(field):
+    if is_map(field):
         return lambda rows: _maps([row.get(name) for row in rows])
     if message is not None and message.full_name == "google.protobuf.Timestamp":
         return lambda rows: _times([row.get(name) for row in rows])
@@ -119,7 +96,7 @@ def _column(field: FieldDescriptor) -> Column:
 def _only(values: Sequence[Any], *types: type) -> None:
     """Raises unless each value is of exactly one of these types: true is no number, and "1" needs a rule."""
     if not set(map(type, values)).issubset(types):
-        raise _NotPlainError
+        raise NotPlainError
 
 
 def _texts(values: list[Any]) -> pa.Array:
@@ -132,7 +109,7 @@ def _doubles(values: list[Any]) -> pa.Array:
     column = pa.array(values, pa.float64())
     # json.loads reads NaN and Infinity, which JSON has not.
     if not pc.all(pc.is_finite(column), skip_nulls=True).as_py() and column.null_count < len(column):
-        raise _NotPlainError
+        raise NotPlainError
     return column
 
 
@@ -140,7 +117,7 @@ def _times(values: list[Any]) -> pa.Array:
     _only(values, str, _NONE)
     texts = pa.array(values, pa.string())
     if not _plain_times(texts.drop_null()):
-        raise _NotPlainError
+        raise NotPlainError
     moments = texts.cast(pa.timestamp("ns", tz="UTC")).cast(pa.int64())
     nanos = moments.fill_null(0).to_numpy()
     seconds = nanos // _NANOS
@@ -207,7 +184,7 @@ def _integers_of(values: list[Any]) -> pa.Array:
     if any(
         type(value) is str and not (value.isascii() and value.removeprefix("-").isdigit()) for value in values
     ):
-        raise _NotPlainError
+        raise NotPlainError
     return pa.array(list(map(int, values)), pa.int64())
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -17,10 +17,15 @@ from ingestor.transport.rpc import Rpc
 from ingestor.transport.transcoding.aside import Aside
 from ingestor.transport.transcoding.json_body import JsonReader, print_json
 from ingestor.transport.transcoding.json_columns import ColumnReader
+from ingestor.transport.transcoding.plain import PlainReader
 from ingestor.transport.transcoding.printable import printable
 
 # google/api/http.proto, "Path template syntax": literal segments and at most one verb.
 _LITERAL_PATH = re.compile(r"(/[\w.~-]+)+(:[\w.~-]+)?")
+
+
+# Answers of so few bytes are remembered with their JSON, so many of them.
+_SHORT_BYTES_MAX, _SHORT_MAX = 16, 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +36,21 @@ class Route:
     path: str
     rpc: Rpc
     pool: DescriptorPool
+    plain: PlainReader
     reader: JsonReader
     columns: ColumnReader | None
     aside: Aside
+    short: dict[bytes, str] = field(default_factory=dict)
 
     async def call(self, body: bytes) -> str:
         """Answers a JSON body with a JSON body. Raises Refusal, and what the rpc's method raises."""
         if self.columns is None:
-            answering = self.rpc.call(await self.aside.run(len(body), self.reader.read, body))
+            plain = self.plain.read(body)
+            if plain is not None:
+                answering = self.rpc.call_message(plain)
+            else:
+                answering = self.rpc.call(await self.aside.run(len(body), self.reader.read, body))
+            del plain
         else:
             request = await self.aside.run(len(body), self.reader.read_columns, body, self.columns)
             columnar = isinstance(request, pa.RecordBatch)
@@ -46,7 +58,15 @@ class Route:
             del request
         del body  # the method may wait for long
         answer = await answering
-        return await self.aside.run(len(answer), self._print, answer)
+        if len(answer) > _SHORT_BYTES_MAX:
+            return await self.aside.run(len(answer), self._print, answer)
+        # Most answers are one of a few: that all was taken.
+        text = self.short.get(answer)
+        if text is None:
+            text = self._print(answer)
+            if len(self.short) < _SHORT_MAX:
+                self.short[answer] = text
+        return text
 
     def _print(self, answer: bytes) -> str:
         return print_json(self.rpc.response.FromString(answer), self.pool)
@@ -63,8 +83,9 @@ class Router:
             if rpc.http is not None:
                 method, path = _rule(rpc)
                 reader = JsonReader(rpc.request, pool, elements_max=elements_max)
+                plain = PlainReader(reader.descriptor, rpc.typed)
                 columns = ColumnReader(reader.descriptor, elements_max) if rpc.columnar else None
-                route = Route(method, path, rpc, pool, reader, columns, aside)
+                route = Route(method, path, rpc, pool, plain, reader, columns, aside)
                 self._routes.setdefault(route.path, {})[route.method] = route
 
     def match(self, method: str, raw_path: str) -> Route:
