@@ -80,6 +80,10 @@ class App:
         """What the database is. Only after `start`."""
         return self.database.facts
 
+    def held_entries(self) -> int:
+        """How many requests' metrics wait for the database."""
+        return 0 if self._journal is None else self._journal.held_entries
+
     async def start(self) -> Addresses:
         """Starts everything, sink first, so that whatever can take data has somewhere to put it. Raises
         StartupError; what was started by then is stopped."""

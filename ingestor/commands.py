@@ -17,6 +17,7 @@ from loguru import logger
 from ingestor import __version__
 from ingestor.app import App, to_its_end
 from ingestor.errors import AddressProblem, DataDirProblem, StartupError
+from ingestor.garbage import collected_aside
 from ingestor.settings import Settings, misspelt
 from ingestor.storage.database import inspect, open_database
 from ingestor.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError, identity
@@ -47,7 +48,8 @@ async def serve(settings: Settings) -> int:
         _bracketed(addresses.host),
         addresses.http_port,
     )
-    await stop.wait()
+    async with collected_aside(app.held_entries):
+        await stop.wait()
     logger.info("stopping: no new calls, those under way are answered (Ctrl-C again ends at once)")
     lost = await app.stop()
     logger.info("stopped")
