@@ -1,137 +1,177 @@
-"""Measures ingest end to end on this machine, against its ceiling: binary COPY of the same kind of rows.
+"""Measures this server on this machine, beside the ceilings of the same run; prints tables and asserts nothing.
 
-A server process on a temporary embedded database, the load generator in this one; prints a table and asserts
-nothing. Ratios within one run mean more than figures across runs.
+Steps of the bulk path, ingest end to end until everything is committed (beside raw binary COPY of the same rows),
+single metrics (beside servers that only echo), and latency at a steady rate. Clients, server and database share the
+machine, so ratios within one run mean more than figures: contenders alternate, and medians are shown.
+
+On an embedded PostgreSQL, and where --timescale or INGESTOR_TEST_TIMESCALE_URL names a server, there too.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
+import statistics
 import sys
-import tempfile
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
-import asyncpg
 import uvloop
+from benchmarks import micro
+from benchmarks.driving import Target, rate, steady
+from benchmarks.end_to_end import SERVICE, cases, committed_per_second, copy_batches, raw_copy_per_second
+from benchmarks.grpc_client import UnaryConnection
+from benchmarks.http_client import HttpConnection
+from benchmarks.processes import echo, embedded_server, fresh_database, ingestor
+from benchmarks.workload import Workload
 from rich.console import Console
 from rich.table import Table
 
-from ingestor.loadgen import LoadPlan, run
-from ingestor.storage.database import open_database
-from ingestor.storage.embedded import EmbeddedPostgres
-
-COLUMNS = ("time", "service_name", "metric_name", "value")
-CASES = {
-    "LogMetric, gRPC": {"protocol": "grpc", "batch": 1, "count": 20_000, "streams": 16},
-    "LogMetric, HTTP": {"protocol": "http", "batch": 1, "count": 20_000, "connections": 64},
-    "LogMetrics of 1,000, gRPC": {"protocol": "grpc", "batch": 1_000, "count": 500_000},
-    "LogMetrics of 1,000, 4 labels, gRPC": {
-        "protocol": "grpc",
-        "batch": 1_000,
-        "count": 200_000,
-        "labels": 4,
-    },
-    "LogMetrics of 1,000, JSON": {"protocol": "http", "batch": 1_000, "count": 100_000},
+PARTS = ("steps", "bulk", "single", "latency")
+_UNARY_BODIES = 20_000
+_CONTENDERS = {
+    "gRPC": ("stock grpclib echo", "grpcio.aio echo"),
+    "HTTP": ("bare aiohttp echo",),
 }
+_ECHOES = {"stock grpclib echo": "grpclib", "grpcio.aio echo": "grpcio", "bare aiohttp echo": "aiohttp"}
 
 
-async def raw_copy(url: str, rows: int = 500_000) -> float:
-    """Rows a second that the server takes by asyncpg's binary COPY from tuples made beforehand."""
-    start = datetime.now(UTC)
-    records = [
-        (start + timedelta(microseconds=n), f"service-{n % 10}", f"metric_{n % 97}", float(n))
-        for n in range(rows)
-    ]
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute("SELECT ensure_metrics_partition(date_trunc('week', now(), 'UTC'))")
-        began = time.perf_counter()
-        await connection.copy_records_to_table("metrics", records=records, columns=COLUMNS)
-        return rows / (time.perf_counter() - began)
-    finally:
-        await connection.close()
-
-
-@asynccontextmanager
-async def server(database_url: str) -> AsyncIterator[tuple[int, int]]:
-    """`ingestor serve` as a process of its own, on free ports; stopped in the end."""
-    settings = {"DATABASE_URL": database_url, "GRPC_PORT": "0", "HTTP_PORT": "0", "LOG_FORMAT": "json"}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "ingestor", "serve"),
-        env={**os.environ, **{f"INGESTOR_{name}": value for name, value in settings.items()}},
-        stderr=asyncio.subprocess.PIPE,
+def grpc_target(port: int, connections: int = 4, calls: int = 16) -> Target:
+    """LogMetric over gRPC."""
+    bodies = Workload(_UNARY_BODIES).log_metric()
+    return Target(
+        port, lambda heard: UnaryConnection(f"{SERVICE}/LogMetric", bodies, heard), connections, calls
     )
-    assert process.stderr is not None
-    try:
-        async for line in process.stderr:
-            logged = json.loads(line)
-            if "grpc_port" in logged:
-                yield logged["grpc_port"], logged["http_port"]
-                break
-    finally:
-        process.terminate()
-        await process.communicate()
 
 
-async def stored(url: str, rows: int) -> None:
-    """Waits until the table has that many rows."""
-    connection = await asyncpg.connect(url)
-    try:
-        while await connection.fetchval("SELECT count(*) FROM metrics") < rows:  # noqa: ASYNC110 - another process
-            await asyncio.sleep(0.02)
-    finally:
-        await connection.close()
+def http_target(port: int, connections: int = 64) -> Target:
+    """LogMetric over HTTP."""
+    bodies = Workload(_UNARY_BODIES).json_metric()
+    return Target(port, lambda heard: HttpConnection("/v1/metrics", bodies, heard), connections, 1)
 
 
-async def measure(url: str, options: dict[str, object]) -> tuple[float, float, float]:
-    """Metrics a second until the last is committed, and the latencies p50 and p99 in milliseconds."""
-    connection = await asyncpg.connect(url)
-    await connection.execute("TRUNCATE metrics")
-    await connection.close()
-    async with server(url) as (grpc_port, http_port):
-        targets = {"grpc": f"127.0.0.1:{grpc_port}", "http": f"http://127.0.0.1:{http_port}"}
-        plan = LoadPlan.model_validate({**targets, **options, "retries": 10})
-        began = time.perf_counter()
-        report = await run(plan)
-        await stored(url, report.total.acknowledged)
-        seconds = time.perf_counter() - began
-    latency = report.total.latency
-    assert latency is not None, report.messages
-    return report.total.acknowledged / seconds, latency.p50_ms, latency.p99_ms
-
-
-async def bench(console: Console) -> None:
-    """Runs every case once and prints the table."""
-    table = Table(title="until committed; load generator and database share the machine")
-    for name in ("case", "metrics/s", "of raw COPY", "p50 ms", "p99 ms"):
-        table.add_column(name, justify="left" if name == "case" else "right")
-    with tempfile.TemporaryDirectory(prefix="ingestor-bench-", ignore_cleanup_errors=True) as name:
-        Path(name).chmod(0o711)  # noqa: ASYNC240 - once, before anything runs
-        postgres = EmbeddedPostgres(Path(name) / "data")
-        url = await postgres.start()
-        try:
-            await (await open_database(url)).close(5)
-            ceiling = await raw_copy(url)
-            table.add_row("raw binary COPY, one connection", f"{ceiling:,.0f}", "1.00", "", "")
-            for case, options in CASES.items():
-                console.print(f"{case} ...")
-                rate, p50, p99 = await measure(url, dict(options))
-                table.add_row(case, f"{rate:,.0f}", f"{rate / ceiling:.2f}", f"{p50:.1f}", f"{p99:.1f}")
-        finally:
-            await postgres.stop()
+def steps(console: Console) -> None:
+    """The cost of each step."""
+    table = _table("steps of the bulk path, alone (microseconds a row)", "step", "no labels", "4 labels")
+    for plain, labeled in zip(micro.costs(0), micro.costs(4), strict=True):
+        table.add_row(labeled.step, f"{plain.us:.3f}", f"{labeled.us:.3f}")
     console.print(table)
 
 
+async def bulk(console: Console, name: str, server: str, options: argparse.Namespace) -> None:
+    """Ingest end to end beside raw COPY."""
+    table = _table(
+        f"until committed, {name} (metrics a second)", "case", "metrics/s", "raw COPY of these rows", "ratio"
+    )
+    for case in cases(options.rows):
+        console.print(f"{name}: {case.name} ...")
+        bodies = await asyncio.to_thread(case.bodies, case.workload)
+        batches = await asyncio.to_thread(copy_batches, case.workload)
+        ours, raw = await _alternating(
+            options.runs,
+            lambda case=case, bodies=bodies: committed_per_second(server, case, bodies),  # type: ignore[misc]
+            lambda batches=batches: raw_copy_per_second(server, batches),  # type: ignore[misc]
+        )
+        table.add_row(case.name, f"{ours:,.0f}", f"{raw:,.0f}", f"{ours / raw:.2f}")
+    console.print(table)
+
+
+async def single(console: Console, server: str, options: argparse.Namespace) -> None:
+    """Single metrics beside echoes."""
+    table = _table(
+        "single metrics (calls a second)", "protocol", "ours, storing", "beside", "calls/s", "ratio"
+    )
+    for protocol, contenders in _CONTENDERS.items():
+        console.print(f"single metrics over {protocol} ...")
+        target = grpc_target if protocol == "gRPC" else http_target
+
+        async def ours(target: Callable[[int], Target] = target, number: int = protocol == "HTTP") -> float:
+            async with fresh_database(server) as url, ingestor(url) as ports:
+                return await rate(target(ports[number]), options.seconds)
+
+        async def theirs(name: str, target: Callable[[int], Target] = target) -> float:
+            async with echo(_ECHOES[name]) as port:
+                return await rate(target(port), options.seconds)
+
+        measured = await _alternating(
+            options.runs,
+            ours,
+            *(lambda name=name: theirs(name) for name in contenders),
+        )
+        for name, calls in zip(contenders, measured[1:], strict=True):
+            table.add_row(
+                protocol, f"{measured[0]:,.0f}", name, f"{calls:,.0f}", f"{measured[0] / calls:.2f}"
+            )
+    console.print(table)
+
+
+async def latency(console: Console, server: str, options: argparse.Namespace) -> None:
+    """Latencies at a steady rate."""
+    table = _table(
+        "latency at a steady rate, open loop (milliseconds)", "calls/s", "protocol", "p50", "p95", "p99"
+    )
+    for per_second in (1_000, 3_000):
+        for protocol, target in (("gRPC", grpc_target), ("HTTP", http_target)):
+            console.print(f"{per_second} calls a second over {protocol} ...")
+            async with fresh_database(server) as url, ingestor(url) as ports:
+                port = ports[protocol == "HTTP"]
+                answers = await steady(target(port), per_second, 2 * options.seconds)
+            shares = (answers.percentile_ms(share) for share in (0.5, 0.95, 0.99))
+            table.add_row(f"{per_second:,}", protocol, *(f"{share:.2f}" for share in shares))
+    console.print(table)
+
+
+async def _alternating(runs: int, *contenders: Callable[[], Awaitable[float]]) -> list[float]:
+    """Each contender's median, with the machine's moods shared out among them."""
+    measured: list[list[float]] = [[] for _ in contenders]
+    for _ in range(runs):
+        for results, contender in zip(measured, contenders, strict=True):
+            results.append(await contender())
+    return [statistics.median(results) for results in measured]
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left")
+    return table
+
+
+async def bench(options: argparse.Namespace) -> None:
+    """Runs the chosen parts."""
+    console = Console()
+    if "steps" in options.only:
+        steps(console)
+    async with embedded_server() as embedded:
+        if "bulk" in options.only:
+            await bulk(console, "embedded PostgreSQL", embedded, options)
+            if options.timescale:
+                await bulk(console, "TimescaleDB", options.timescale, options)
+        server = options.timescale or embedded
+        if "single" in options.only:
+            await single(console, server, options)
+        if "latency" in options.only:
+            await latency(console, server, options)
+
+
 def main() -> int:
-    argparse.ArgumentParser(description=__doc__).parse_args()
-    uvloop.run(bench(Console()))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to run (all)")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each contender (3)")
+    parser.add_argument("--rows", type=int, default=2_000_000, help="rows of a bulk run (2000000)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of a run of single metrics (3)")
+    parser.add_argument(
+        "--timescale",
+        default=os.environ.get("INGESTOR_TEST_TIMESCALE_URL", ""),
+        metavar="URL",
+        help="a TimescaleDB server whose user may create databases (INGESTOR_TEST_TIMESCALE_URL)",
+    )
+    try:
+        uvloop.run(bench(parser.parse_args()))
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
