@@ -100,10 +100,10 @@ class Settings(BaseSettings):
         default=20_000,
         ge=1,
         le=1_000_000,
-        description="waiting metrics that start a flush at once; while storing lags, a batch takes up to 5 times",
+        description="waiting metrics that start a flush at once; while storing lags, a batch takes up to 10 times",
     )
     flush_interval: Duration = Field(
-        default=timedelta(milliseconds=250),
+        default=timedelta(milliseconds=100),
         description="the longest that a metric waits for its batch to fill",
     )
     queue_capacity: int = Field(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 # A batch that was held up grows to so many times the size that starts a flush: each costs a few round trips.
-_GROWTH = 5
+_GROWTH = 10
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,7 +155,7 @@ async def test_our_own_mistakes_cost_no_rows() -> None:
 async def test_draining_stores_everything_without_waiting_for_the_ticker() -> None:
     """A closed queue is emptied at once, in batches that have grown while they waited, within a bound."""
     repository = ScriptedRepository()
-    journal, worker, _ = make(repository, size=4)
+    journal, worker, _ = make(repository, size=2)
     repository.gate.clear()
     values = [float(number) for number in range(50)]
     for number in values:
@@ -192,13 +192,13 @@ async def test_the_books_balance(failures: int) -> None:
     """received = committed + rejected + dropped + pending, whatever happened."""
     repository = ScriptedRepository(*[StorageUnavailable("gone")] * failures, RowsRefused("bad", "23514"))
     journal, worker, telemetry = make(repository, size=3)
-    for _ in range(20):
+    for _ in range(40):
         await journal.offer(batch())
     await stop(journal, worker)
     received, committed, dropped = (
         value(telemetry, f"ingestor_metrics_{name}_total") for name in ("received", "committed", "dropped")
     )
-    assert (received, committed, dropped, journal.held_rows) == (20, 5, 15, 0)
+    assert (received, committed, dropped, journal.held_rows) == (40, 10, 30, 0)
 
 
 async def test_the_next_batch_is_prepared_while_one_is_stored() -> None:
@@ -216,16 +216,16 @@ async def test_the_next_batch_is_prepared_while_one_is_stored() -> None:
     repository = Arranging()
     repository.gate.clear()
     journal, worker, _ = make(repository, size=2)
-    values = [float(number) for number in range(25)]
+    values = [float(number) for number in range(50)]
     for value_ in values:
         await journal.offer(batch(1, value_))
     while len(repository.arranged) < 2:
         await asyncio.sleep(0.001)
     assert repository.stored == []
-    assert journal.held_rows == 25
+    assert journal.held_rows == 50
     repository.gate.set()
     await stop(journal, worker)
-    assert repository.stored == [values[:10], values[10:20], values[20:]]
+    assert repository.stored == [values[:20], values[20:40], values[40:]]
 
 
 async def test_failing_to_prepare_a_batch_costs_no_rows() -> None:
