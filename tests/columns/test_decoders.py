@@ -12,7 +12,6 @@ from ingestor.transport.columns import (
     ColumnDecoder,
     NativeDecoder,
     ReferenceDecoder,
-    has_more_elements,
     native_available,
 )
 from tests.columns.metrics import descriptor, request, requests, series_requests
@@ -95,20 +94,3 @@ def test_both_decoders_agree_on_series(body: bytes) -> None:
     native, reference = NativeDecoder(kind).decode(body), ReferenceDecoder(kind).decode(body)
     assert native.schema == reference.schema
     assert repr(plain(native, "series")) == repr(plain(reference, "series"))
-
-
-@pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 5000])
-@pytest.mark.parametrize("metric", [{}, {"service_name": "\n\n\n\n"}, {"metric_name": "x" * 300}])
-def test_elements_are_counted_near_the_bound(count: int, metric: dict[str, object]) -> None:
-    """Over the bound exactly when there are more elements than it, whatever bytes they hold."""
-    body = request(*[metric] * count)
-    assert has_more_elements(body, 10) == (count > 10)
-    assert not has_more_elements(body, 10_000_000)
-
-
-@pytest.mark.parametrize(
-    "body", [b"\x0a", b"\x0a\xff", b"\x0a" * 50, b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"]
-)
-def test_counting_bytes_that_are_no_message_ends(body: bytes) -> None:
-    """They are refused later; here they only must not hang or raise."""
-    assert has_more_elements(body, 10) in (True, False)
