@@ -37,6 +37,8 @@ from ingestor.timestamps import from_nanos, microseconds
 _REASONS_TOLD_MAX = 3
 # A check of more rows than this may take longer than the event loop should stand still: off to a thread.
 _INLINE_ROWS_MAX = 5_000
+# Telling what is wrong with one row takes as long as checking fifty.
+_INLINE_REJECTIONS_MAX = 1_000
 _UNLABELED: Mapping[int, str] = MappingProxyType({})
 
 
@@ -143,10 +145,9 @@ class IngestorService(AnalyticsServiceBase):
             raise _nothing_right(checked.rejected, list_name)
         await self._offer(checked.batch)
         self._count_rejected(len(checked.rejected))
-        return checked.batch.rows, [
-            RejectedMetric(index=position, reason=_reason(violations))
-            for position, violations in checked.rejected
-        ]
+        if len(checked.rejected) > _INLINE_REJECTIONS_MAX:
+            return checked.batch.rows, await asyncio.to_thread(_told, checked.rejected)
+        return checked.batch.rows, _told(checked.rejected)
 
     def _check_series(self, lengths: Sequence[tuple[int, int]]) -> None:
         for number, (times, values) in enumerate(lengths):
@@ -204,6 +205,10 @@ def _row(metric: MetricFields, now: datetime) -> tuple[Row, LabelSet | None]:
     label_set_id = NO_LABELS if labels is None else labels.id
     time_us = microseconds(metric.time or now)
     return Row(time_us, metric.service_name, metric.metric_name, metric.value, label_set_id), labels
+
+
+def _told(rejected: Sequence[Rejected]) -> list[RejectedMetric]:
+    return [RejectedMetric(index=position, reason=_reason(violations)) for position, violations in rejected]
 
 
 def _reason(violations: Sequence[FieldViolation]) -> str:

@@ -1,13 +1,14 @@
 """Labels of many rows as label-set ids, with work per distinct set instead of per row.
 
-Rows of the same set are found by a signature that does not depend on the order of the labels; each distinct
-signature is then read once, as a set of strings.
+Rows of the same set are found by a signature, which does not depend on the order of the labels unless a name comes
+twice in one row; each distinct signature is then read once, as a set of strings.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from secrets import randbits
+from threading import Lock
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -20,9 +21,11 @@ from ingestor.model.rules import Limits, label_problems
 Words = npt.NDArray[np.uint64]
 
 # Odd and secret, so that nobody can craft two sets with one signature.
-_KEY, _VALUE, _FINAL = (np.uint64(randbits(64) | 1) for _ in range(3))
+_KEY, _VALUE, _PLACE, _FINAL = (np.uint64(randbits(64) | 1) for _ in range(4))
 
 
+# Of a table of rows by names.
+_TABLE_MAX = 1 << 20
 # What a remembered set takes beside its bytes, and what all of them may take.
 _KNOWN_BYTES, _KNOWN_BYTES_MAX = 600, 16 * 1024**2
 
@@ -67,6 +70,7 @@ class LabelReader:
         self._limits = limits
         self._known: dict[_Key, _Meaning] = {}
         self._known_bytes = 0
+        self._counting = Lock()  # large requests are checked in threads
 
     def read(self, labels: pa.MapArray) -> LabelColumn | None:
         """None when no row has any label."""
@@ -104,11 +108,12 @@ class LabelReader:
 
     def _remember(self, key: _Key, meaning: _Meaning) -> None:
         size = _KNOWN_BYTES + sum(map(len, key)) + len(meaning.document or "")
-        if self._known_bytes + size > _KNOWN_BYTES_MAX:
-            self._known.clear()
-            self._known_bytes = 0
-        self._known[key] = meaning
-        self._known_bytes += size
+        with self._counting:
+            if self._known_bytes + size > _KNOWN_BYTES_MAX:
+                self._known.clear()
+                self._known_bytes = 0
+            self._known[key] = meaning
+            self._known_bytes += size
 
 
 def _keys(
@@ -128,14 +133,28 @@ def _keys(
 
 
 def _signatures(keys: pa.StringArray, values: pa.StringArray, offsets: npt.NDArray[np.int32]) -> Words:
-    """A 64-bit number a row: equal for equal lists of labels in any order, different for different ones but for
-    a chance of 2^-64 a pair."""
-    pairs = _codes(keys) * _KEY + _codes(values) * _VALUE
+    """A 64-bit number a row: equal for equal sets of labels, different for different ones but for a chance of 2^-64
+    a pair."""
+    counts = offsets[1:] - offsets[:-1]
+    names = _codes(keys)
+    pairs = names * _KEY + _codes(values) * _VALUE
+    if _may_come_twice(names, counts):
+        # Of a name that comes twice the last one counts, so order does matter.
+        places = np.arange(len(names)) - np.repeat(offsets[:-1], counts)
+        pairs += places.astype(np.uint64) * _PLACE
     pairs = _mixed(pairs)
     totals = np.concatenate(([np.uint64(0)], np.cumsum(pairs, dtype=np.uint64)))
-    counts = (offsets[1:] - offsets[:-1]).astype(np.uint64)
-    signatures: Words = totals[offsets[1:]] - totals[offsets[:-1]] + counts * _FINAL
+    signatures: Words = totals[offsets[1:]] - totals[offsets[:-1]] + counts.astype(np.uint64) * _FINAL
     return signatures
+
+
+def _may_come_twice(names: Words, counts: npt.NDArray[np.int32]) -> bool:
+    """Whether a name comes twice in one row; also when there are too many different ones to tell cheaply."""
+    different = int(names.max()) + 1
+    if different * len(counts) > _TABLE_MAX:
+        return True
+    places = np.repeat(np.arange(len(counts)), counts) * different + names.astype(np.int64)
+    return bool(np.bincount(places).max() > 1)
 
 
 def _codes(texts: pa.StringArray) -> Words:

@@ -10,8 +10,11 @@ from collections.abc import Mapping
 from ingestor.storage.transactions import Connection
 
 _REMEMBERED_MAX = 200_000
+# In one statement: the event loop stands still while it is encoded.
+_INSERTED_MAX = 5_000
 
-# In the order of their ids, so that two gateways which insert the same sets can't deadlock.
+# In the order of their ids, also from statement to statement, so that two gateways which insert the same sets can't
+# deadlock.
 _INSERT = """
 INSERT INTO label_sets (id, labels)
   SELECT * FROM unnest($1::bigint[], $2::jsonb[]) AS new (id, labels) ORDER BY id
@@ -31,8 +34,10 @@ class LabelSets:
 
     async def insert(self, connection: Connection, label_sets: Mapping[int, str]) -> None:
         """Writes them on this connection, as part of its transaction."""
-        if label_sets:
-            await connection.execute(_INSERT, list(label_sets), list(label_sets.values()))
+        ids = sorted(label_sets)
+        for start in range(0, len(ids), _INSERTED_MAX):
+            some = ids[start : start + _INSERTED_MAX]
+            await connection.execute(_INSERT, some, [label_sets[id_] for id_ in some])
 
     def forget(self) -> None:
         """Nothing is known to be in the table."""

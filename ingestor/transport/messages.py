@@ -22,6 +22,7 @@ Convert = Callable[[Any], Any]
 # Types of which equal values are written alike, as 0.0 and -0.0 are not.
 _COUNTS = (FieldDescriptor.CPPTYPE_BOOL, FieldDescriptor.CPPTYPE_UINT64, FieldDescriptor.CPPTYPE_ENUM)
 _REMEMBERED_MAX = 64
+_LONG = 1_000
 _Write = Callable[[Any, Message], None]
 _Reader = tuple[str, str, bool, Convert | None]
 """Our field's name, the proto's, whether it has presence, and how its value is converted (None: as it is)."""
@@ -87,6 +88,15 @@ class Converter:
             return self.to_typed(field.message_type, kind)
         convert = self.to_typed(field.message_type, unwrap())
         return lambda message: convert(message).to_wrapped()
+
+
+def is_long(message: TypedMessage) -> bool:
+    """Whether it holds a list that takes milliseconds to be encoded."""
+    return any(
+        len(getattr(message, name)) > _LONG
+        for name, meta in _known(type(message)).meta_by_field_name.items()
+        if meta.repeated
+    )
 
 
 def encoder(descriptor: Descriptor, typed: type[TypedMessage]) -> Callable[[TypedMessage], bytes]:

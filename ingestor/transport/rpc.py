@@ -24,7 +24,7 @@ from grpclib.const import Handler
 
 from ingestor.errors import FieldViolation, Invalid
 from ingestor.transport.columns import ColumnDecoder, joined, pieces
-from ingestor.transport.messages import Converter, encoder
+from ingestor.transport.messages import Converter, encoder, is_long
 
 # Some 2 ms of parsing, decoding and checking.
 _TURN_BYTES = 160 * 1024
@@ -52,6 +52,7 @@ class Rpc:
     _to_typed: Callable[[Message], Any] = field(repr=False)
     _method: Callable[[Any], Awaitable[Any]] = field(repr=False)
     _encode: Callable[[Any], bytes] = field(repr=False)
+    _lists: bool = field(repr=False)
     _columns: ColumnCall | None = field(repr=False)
 
     def parse(self, body: bytes) -> Message:
@@ -71,7 +72,7 @@ class Rpc:
             # By upb first: the column decoder is not strict.
             answering = self._columns.method(await self._columns.decoded(body, self.parse))
         del body  # the method may wait for long
-        return self._encode(await answering)
+        return await self._encoded(await answering)
 
     async def call(self, request: Message) -> bytes:
         """Answers a parsed request with protobuf bytes, likewise."""
@@ -81,14 +82,14 @@ class Rpc:
         del request
         answering = self._columns.method(await self._columns.decoded(body))
         del body
-        return self._encode(await answering)
+        return await self._encoded(await answering)
 
     async def call_columns(self, request: pa.RecordBatch) -> bytes:
         """Answers a request that is columns already, as `transport.columns` makes them."""
         assert self._columns is not None
         answering = self._columns.method(request)
         del request
-        return self._encode(await answering)
+        return await self._encoded(await answering)
 
     @property
     def columnar(self) -> bool:
@@ -99,13 +100,18 @@ class Rpc:
         """Answers a parsed request by the typed method, whatever other entry the service has."""
         answering = self._typed_call(request)
         del request
-        return self._encode(await answering)
+        return await self._encoded(await answering)
 
     async def call_message(self, request: Any) -> bytes:
         """Answers a typed request by the typed method."""
         answering = self._method(request)
         del request
-        return self._encode(await answering)
+        return await self._encoded(await answering)
+
+    async def _encoded(self, response: Any) -> bytes:
+        if self._lists and is_long(response):
+            return await asyncio.to_thread(self._encode, response)
+        return self._encode(response)
 
     def _typed_call(self, request: Message) -> Awaitable[Any]:
         return self._method(self._to_typed(request))
@@ -226,6 +232,7 @@ class Descriptors:
             _to_typed=converter.to_typed(method.input_type, handler.request_type),
             _method=getattr(service, snake_case(name)),
             _encode=encoder(method.output_type, handler.reply_type),
+            _lists=any(each.is_repeated for each in method.output_type.fields),
             _columns=None if columnar is None else _column_call(columnar, method.input_type, columns),
         )
 

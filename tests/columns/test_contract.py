@@ -214,3 +214,14 @@ def test_work_is_per_distinct_label_set(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(read) == 2
     ids = checked.batch.columns.column("label_set_id").to_pylist()
     assert ids[0] == ids[1] != ids[2]
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+async def test_of_a_label_that_comes_twice_the_last_one_counts_in_each_row(decoder: type[Any]) -> None:
+    """Also where rows have the same labels in another order."""
+    one, two = (b"\x2a\x06\x0a\x01a\x12\x01" + value for value in (b"1", b"2"))
+    metrics = [GOOD + one + two, GOOD + two + one, GOOD + two + one]
+    body = b"".join(b"\x0a" + bytes([len(metric)]) + metric for metric in metrics)
+    _, rows, sets = await outcome(body, decoder, columnar=True)
+    assert [sets[row["label_set_id"]] for row in rows] == ['{"a":"2"}', '{"a":"1"}', '{"a":"1"}']
+    assert await outcome(body, decoder, columnar=False) == await outcome(body, decoder, columnar=True)

@@ -130,7 +130,9 @@ _series = st.fixed_dictionaries(
             st.one_of(
                 st.integers(0, 2).map(lambda n: str(int(NOW.timestamp() * 1e9) + n)),
                 st.integers(-(2**64), 2**64),
-                st.sampled_from(["-1", "1.0", " 1", "1_0", "", "+1", "²", 1.0, None, True]),
+                st.sampled_from(
+                    ["-1", "1.0", " 1", "1_0", "", "+1", "²", "1" * 5000, "-" + "0" * 25, 1.0, None, True]
+                ),
             ),
             max_size=3,
         ),

@@ -67,6 +67,8 @@ class DrainableServer(Server):
         for connection in tuple(self.connections):
             connection.cut_off()
         await self.wait_closed()
+        if self.lanes is not None and self.lanes.tasks:
+            await asyncio.wait(tuple(self.lanes.tasks))
 
     def made(self, connection: _Connection) -> None:
         """A client has connected."""

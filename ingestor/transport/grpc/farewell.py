@@ -79,7 +79,9 @@ class Farewell:
         if self.stage is not Stage.REFUSING or self._open_calls() or self._connection.is_closing():
             return
         if self.hangs_up:
-            self._when_read(self._end)  # it would also drop an answer that it reads in one go with GOAWAY
+            # It would also drop an answer that it reads in one go with GOAWAY.
+            if self._then is None:
+                self._when_read(self._end)
         else:
             self._end()
 
@@ -106,6 +108,8 @@ class Farewell:
             then()
 
     def _end(self) -> None:
+        if self._open_calls():
+            return  # an answer is about to leave: `call_ended` will come again
         self.stage = Stage.ENDED
         if self._connection.is_closing():
             return

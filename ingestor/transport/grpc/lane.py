@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 from grpclib.encoding.proto import ProtoStatusDetailsCodec
@@ -34,13 +35,15 @@ from h2.exceptions import ProtocolError
 from h2.stream import StreamClosedBy
 from h2.utilities import HeaderValidationFlags, validate_headers
 from hpack import Decoder
+from loguru import logger
 
 from ingestor.errors import Invalid, Refusal
 from ingestor.transport.grpc import wire
 from ingestor.transport.grpc.calls import Method, told, too_late
-from ingestor.transport.grpc.farewell import Farewell
+from ingestor.transport.grpc.farewell import Farewell, Stage
 from ingestor.transport.grpc.framing import Framing
 from ingestor.transport.grpc.headers import check_ascii, from_grpclib, not_grpc, timeout_s
+from ingestor.transport.status import InternalFault
 
 Header: TypeAlias = tuple[bytes, bytes]
 
@@ -50,6 +53,7 @@ _OK_BLOCK = wire.literals([("grpc-status", "0")])
 _REQUEST_HEADERS = HeaderValidationFlags(
     is_client=False, is_trailer=False, is_response_header=False, is_push_promise=False
 )
+_TRAILERS = _REQUEST_HEADERS._replace(is_trailer=True)
 # Header blocks that are remembered for a connection, and the longest of them: clients repeat a few.
 _BLOCKS_MAX, _BLOCK_BYTES_MAX = 32, 512
 
@@ -103,24 +107,24 @@ class _Answer:
 
 
 class Lanes:
-    """What all connections' lanes share: the unary methods, and the bound of a message in bytes."""
+    """What all connections' lanes share: the unary methods, the bound of a message in bytes, and the `tasks` that
+    run methods."""
 
     def __init__(self, methods: Mapping[str, Method], message_bytes_max: int) -> None:
         self.message_bytes_max = message_bytes_max
+        self.tasks: set[asyncio.Task[None]] = set()
         self._methods = methods
         self._details = ProtoStatusDetailsCodec()
 
     def opening(self, headers: Iterable[Header]) -> _Opening | None:
         """None for whatever is not an ordinary call, be it good or bad: that goes grpclib's way."""
+        if not _valid(headers, _REQUEST_HEADERS):
+            return None
         try:
-            for _ in validate_headers(headers, _REQUEST_HEADERS):
-                pass
-            request = {
-                bytes(name).decode("latin-1"): bytes(value).decode("latin-1") for name, value in headers
-            }
+            request = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
             check_ascii(request)
             seconds = timeout_s(request)
-        except (ProtocolError, Invalid):
+        except Invalid:
             return None
         method = self._methods.get(request[":path"])
         if method is None or seconds == 0 or not_grpc(request) is not None or "content-length" in request:
@@ -158,6 +162,7 @@ class Lane:
         self._preface_left = wire.PREFACE_BYTES
         self._in_header_block = False
         self._out: list[bytes] = []
+        self._some_ended = False  # calls, of which the farewell does not know yet
 
     @property
     def open(self) -> int:
@@ -176,13 +181,15 @@ class Lane:
         at, end = 0, len(data)
         while end - at >= wire.FRAME_HEADER_BYTES:
             start = wire.read_start(data, at)
+            if start.length > self._h2.max_inbound_frame_size:
+                raise self._connection_error(ErrorCodes.FRAME_SIZE_ERROR, "a frame is too large")
             body = at + wire.FRAME_HEADER_BYTES
             after = body + start.length
-            if after > end and start.length <= self._h2.max_inbound_frame_size:
+            if after > end:
                 break
             if not self._took(start, data, body, after):
                 self._usual(data[at:after])
-                if self._connection.is_closing():
+                if not self._writable:
                     return
             at = after
         self._unread = data[at:]
@@ -258,12 +265,15 @@ class Lane:
         if not flags & wire.END_HEADERS:
             self._in_header_block = True
             return False
+        padding = 0
+        if flags & wire.PADDED:
+            padding, payload = payload[0] if payload else 0, payload[1:]
         before = wire.PRIORITY_BYTES if flags & wire.PRIORITY else 0
-        if flags & wire.PADDED or start.length < before:
-            return False
-        request = self._request(payload[before:])
+        if before + padding > len(payload):
+            return False  # h2 says what is wrong
+        request = self._request(payload[before : len(payload) - padding])
         if call is not None:
-            self._trailers(call, ends=bool(flags & wire.END_STREAM))
+            self._trailers(call, request.headers, ends=bool(flags & wire.END_STREAM))
             return True
         new = stream_id % 2 == 1 and stream_id > self._h2.highest_inbound_stream_id
         if request.opening is not None and new and not flags & wire.END_STREAM:
@@ -300,9 +310,9 @@ class Lane:
         if opening.timeout_s is not None:
             call.timer = self._loop.call_later(opening.timeout_s, self._expire, call)
 
-    def _trailers(self, call: _Call, *, ends: bool) -> None:
+    def _trailers(self, call: _Call, headers: list[Header], *, ends: bool) -> None:
         """gRPC's requests have none; those of HTTP/2 end the request."""
-        if ends and call.framing is not None:
+        if ends and call.framing is not None and _valid(headers, _TRAILERS):
             self._more(call, memoryview(b""), ends=True)
         else:
             self._reset(call.stream_id, ErrorCodes.PROTOCOL_ERROR)
@@ -335,6 +345,8 @@ class Lane:
         if message is not None:
             call.framing = None
             call.task = self._loop.create_task(self._serve(call, message))
+            self._lanes.tasks.add(call.task)
+            call.task.add_done_callback(partial(self._ended, call))
 
     def _received(self, call: _Call, size: int, *, ends: bool) -> None:
         """Flow control of what came in: the client may send as much again. What all requests together hold is
@@ -372,6 +384,15 @@ class Lane:
         else:
             message = b"\0" + len(response).to_bytes(4) + response
             self._answer(call, _Answer(_HEADERS_BLOCK, memoryview(message), resets=False))
+
+    def _ended(self, call: _Call, task: asyncio.Task[None]) -> None:
+        """Sees to it that no task ends without an answer: cancelled before it began, it never came to answer."""
+        self._lanes.tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            logger.opt(exception=error).error("a call ended without an answer")
+        if self._calls.get(call.stream_id) is call and call.stream_id not in self._blocked:
+            self._refuse(call, too_late() if call.expired else told(InternalFault(), call.opening.path))
 
     def _expire(self, call: _Call) -> None:
         """Its time is over."""
@@ -445,13 +466,15 @@ class Lane:
         if call.timer is not None:
             call.timer.cancel()
         del self._calls[call.stream_id]
+        self._some_ended = True
 
     def _drop(self, call: _Call) -> None:
         """Nobody waits for the answer any more."""
         self._let_go(call)
         self._blocked.pop(call.stream_id, None)
         self._over(call)
-        self._farewell.call_ended()
+        # Not at once: it may end our side of the connection, and what came in the same packet may want an answer.
+        self._loop.call_soon(self._tell_farewell)
 
     def _let_go(self, call: _Call) -> None:
         if call.timer is not None:
@@ -470,15 +493,33 @@ class Lane:
         self._out.append(frame)
 
     def _flush(self) -> None:
-        if not self._out or self._connection.is_closing():
+        if not self._out or not self._writable:
             return
         frames, self._out = self._out, []
         self._connection._transport.write(b"".join(frames))
-        self._farewell.call_ended()
+        self._tell_farewell()
+
+    @property
+    def _writable(self) -> bool:
+        return self._farewell.stage is not Stage.ENDED and not self._connection.is_closing()
+
+    def _tell_farewell(self) -> None:
+        if self._some_ended and not self._out:
+            self._some_ended = False
+            self._farewell.call_ended()
 
     def _connection_error(self, code: ErrorCodes, message: str) -> ProtocolError:
         self._h2._terminate_connection(code)
         return ProtocolError(message)
+
+
+def _valid(headers: Iterable[Header], flags: HeaderValidationFlags) -> bool:
+    try:
+        for _ in validate_headers(headers, flags):
+            pass
+    except ProtocolError:
+        return False
+    return True
 
 
 class _Decoder(Decoder):
@@ -504,15 +545,15 @@ class _Decoder(Decoder):
         newest, count, size = entries[0] if entries else None, len(entries), table.maxsize
         decoded = super().decode(data, raw)
         entries = table.dynamic_entries
-        self._changed = (entries[0] if entries else None) is not newest or (len(entries), table.maxsize) != (
-            count,
-            size,
-        )
+        after = (len(entries), table.maxsize)
+        self._changed = (entries[0] if entries else None) is not newest or after != (count, size)
+        if self._changed:
+            self.remembered.clear()
         return decoded
 
     def remember(self, block: bytes, request: _Request) -> None:
         """The block that was decoded last means this request."""
-        if self._changed or len(self.remembered) >= _BLOCKS_MAX:
+        if len(self.remembered) >= _BLOCKS_MAX:
             self.remembered.clear()
         if not self._changed and len(block) <= _BLOCK_BYTES_MAX:
             self.remembered[block] = request

@@ -7,6 +7,7 @@ and protobuf's own reader decides, so that there is one authority on what is rig
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from itertools import accumulate, chain
 from typing import Any
@@ -27,6 +28,7 @@ _NONE = type(None)
 _TIME_MARKS = [(4, ord("-")), (7, ord("-")), (10, ord("T")), (13, ord(":")), (16, ord(":"))]
 _TIME_LENGTH = len("2026-01-02T03:04:05Z")
 _UTC_MARK, _POINT = ord("Z"), ord(".")
+_INTEGER = re.compile("-?[0-9]{1,19}")
 _NANOS = 1_000_000_000
 _INTEGERS = (FieldDescriptor.CPPTYPE_INT64,)
 
@@ -181,9 +183,7 @@ def _doubles_of(values: list[Any]) -> pa.Array:
 def _integers_of(values: list[Any]) -> pa.Array:
     _only(values, str, int)
     # proto3 JSON writes 64-bit integers as strings.
-    if any(
-        type(value) is str and not (value.isascii() and value.removeprefix("-").isdigit()) for value in values
-    ):
+    if not all(type(value) is int or _INTEGER.fullmatch(value) for value in values):
         raise NotPlainError
     return pa.array(list(map(int, values)), pa.int64())
 

@@ -95,6 +95,19 @@ class RawClient:
         await self.flush()
         return stream
 
+    async def open_with(self, headers: dict[str, str]) -> int:
+        """Opens a stream with these headers beside the usual ones."""
+        stream = self.h2.get_next_available_stream_id()
+        self.answers[stream] = Answer()
+        self.h2.send_headers(stream, [(":path", LOG_METRIC), *HEADERS, *headers.items()])
+        await self.flush()
+        return stream
+
+    def expect(self, stream: int) -> None:
+        """Makes h2 take answers on a stream whose request goes past it, as bytes."""
+        self.h2.send_headers(stream, [(":path", LOG_METRIC), *HEADERS], end_stream=True)
+        self.h2.data_to_send()
+
     async def send_bytes(self, data: bytes) -> None:
         """Bytes as they are."""
         self._writer.write(data)

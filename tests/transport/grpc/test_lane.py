@@ -14,7 +14,7 @@ from h2.settings import SettingCodes
 from hyperframe.frame import DataFrame
 
 from tests.transport.grpc.kit import GOOD, SERVICE, framed, serving
-from tests.transport.grpc.raw_h2 import LOG_METRIC
+from tests.transport.grpc.raw_h2 import LOG_METRIC, Answer
 
 lane_only = pytest.mark.parametrize("lane", ["true"], indirect=True)
 
@@ -157,6 +157,10 @@ async def test_odd_shapes_of_ordinary_frames() -> None:
         await client.flush()
         assert (await client.answer(stream)).data == framed(b"trailed")
 
+        stream = await client.send(framed(b"padded trailers"), end=False)
+        await client.send_bytes(b"\0\0\x09\1\x0d" + stream.to_bytes(4) + b"\2\0\2a1\1b\0\0")
+        assert (await client.answer(stream)).data == framed(b"padded trailers")
+
 
 async def test_bytes_may_come_one_by_one() -> None:
     """A frame is dealt with when it is whole, wherever the network cut it."""
@@ -226,6 +230,53 @@ async def test_what_breaks_http2_ends_the_connection_with_its_reason(data: bytes
         await client.send_bytes(data)
         await client.until(lambda: client.closed)
         assert client.goaway_codes == [code]
+
+
+async def test_a_deadline_in_the_turn_in_which_the_method_is_to_begin_is_told(lane: bool) -> None:
+    """Many of them, on one connection: no call is left open, and none without an answer."""
+    async with serving(echo) as client:
+        for number in range(300):
+            stream = await client.open_with({"grpc-timeout": f"{1 + number % 400}u"})
+            if number % 3:
+                await asyncio.sleep(0)
+            await client.send_more(stream, framed(b"x"))
+            answer = await client.answer(stream)
+            assert answer.headers["grpc-status"] in ("0", "4")
+        assert (await client.answer(await client.send(framed(b"y")))).data == framed(b"y")
+
+
+@pytest.mark.parametrize("long", [False, True], ids=["padded", "continued"])
+@lane_only
+async def test_a_block_means_another_thing_when_the_table_has_changed(long: bool) -> None:
+    """Remembered header blocks are forgotten, also where h2 itself has read the one that changed the table."""
+    paths = [f"{SERVICE}/LogMetric".encode(), b"/other/Method"]
+    indexed = [b"\x44" + bytes([len(path)]) + path for path in paths]  # ":path" with incremental indexing
+    common = b"\x83\x86\x00\x02te\x08trailers\x00\x0ccontent-type\x10application/grpc"
+    newest = b"\xbe"  # index 62: what was added last
+    async with serving(echo) as client:
+        stream = client.h2.get_next_available_stream_id()
+
+        async def call(block: bytes, *, as_h2_reads: bool = False) -> str:
+            nonlocal stream
+            client.answers[stream] = Answer()
+            client.expect(stream)
+            frames = [(1, 4, block)]
+            if as_h2_reads:
+                frames = [(1, 0, block[:9]), (9, 4, block[9:])] if long else [(1, 12, b"\1" + block + b"\0")]
+            for type_, flags, payload in frames:
+                await client.send_bytes(
+                    len(payload).to_bytes(3) + bytes([type_, flags]) + stream.to_bytes(4) + payload
+                )
+            await client.send_frame(DataFrame(stream, framed(b"x"), flags=["END_STREAM"]))
+            answered = await client.answer(stream)
+            stream += 2
+            return answered.headers["grpc-status"]
+
+        assert await call(common + indexed[0]) == "0"
+        assert await call(common + newest) == "0"
+        assert await call(common + newest) == "0"
+        assert await call(common + indexed[1], as_h2_reads=True) == "12"
+        assert await call(common + newest) == "12"
 
 
 async def test_a_refused_body_does_not_use_up_the_connection(lane: bool) -> None:
