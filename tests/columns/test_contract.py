@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
-from ingestor_api.analytics.v1 import LogMetricsResponse
+from ingestor_api.analytics.v1 import LogMetricsResponse, Metric
 
 from ingestor.errors import Invalid
 from ingestor.model import LabelSet, Limits, MetricBatch, Rules, label_set
@@ -22,6 +22,9 @@ from tests.columns.metrics import descriptor, request, requests, series_request,
 
 NOW = datetime.now(UTC)
 DECODERS = [NativeDecoder, ReferenceDecoder] if native_available() else [ReferenceDecoder]
+
+
+PLAIN = bytes(Metric("s", "m", 1.0))
 
 
 class Recorder:
@@ -220,7 +223,7 @@ def test_work_is_per_distinct_label_set(monkeypatch: pytest.MonkeyPatch) -> None
 async def test_of_a_label_that_comes_twice_the_last_one_counts_in_each_row(decoder: type[Any]) -> None:
     """Also where rows have the same labels in another order."""
     one, two = (b"\x2a\x06\x0a\x01a\x12\x01" + value for value in (b"1", b"2"))
-    metrics = [GOOD + one + two, GOOD + two + one, GOOD + two + one]
+    metrics = [PLAIN + one + two, PLAIN + two + one, PLAIN + two + one]
     body = b"".join(b"\x0a" + bytes([len(metric)]) + metric for metric in metrics)
     _, rows, sets = await outcome(body, decoder, columnar=True)
     assert [sets[row["label_set_id"]] for row in rows] == ['{"a":"2"}', '{"a":"1"}', '{"a":"1"}']
