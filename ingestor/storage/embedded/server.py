@@ -12,8 +12,10 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from ingestor.storage.embedded import binaries, cluster, identity, leftovers, parameters, readiness
 from ingestor.storage.embedded.binaries import Binaries
@@ -23,6 +25,9 @@ from ingestor.storage.embedded.lock import DataDirLock
 from ingestor.storage.embedded.process import Child, spawn, told
 from ingestor.storage.embedded.server_log import ServerLog
 from ingestor.storage.embedded.sockets import SocketDirectory
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 _logger = logging.getLogger(__name__)
 # A fast shutdown writes a checkpoint; an immediate one doesn't, and its next start recovers.
@@ -81,13 +86,13 @@ class EmbeddedPostgres:
         pgdata = data_dir / "postgres"
         owner = identity.choose(pgdata)
         programs = binaries.installed()
-        await asyncio.to_thread(_make_data_dir, data_dir, owner)
+        await _thread_to_its_end(_make_data_dir, data_dir, owner)
         lock = DataDirLock(data_dir)
         self._taken.callback(lock.release)
         lock.acquire()
         await leftovers.stop_leftovers(pgdata, owner.uid)
         leftovers.clear_pid_file(pgdata, owner.uid)
-        programs = await asyncio.to_thread(_runnable, programs, data_dir, owner)
+        programs = await _thread_to_its_end(_runnable, programs, data_dir, owner)
         log = ServerLog(data_dir / "postgres.log")
         await cluster.ensure(pgdata, programs, owner, log)
         sockets = SocketDirectory(data_dir, owner)
@@ -136,6 +141,17 @@ def _checked(data_dir: Path) -> Path:
             f"and at most {_PATH_BYTES_MAX} bytes"
         )
     return resolved
+
+
+async def _thread_to_its_end(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Calls it in a thread, which ends before this does, also when cancelled: it may be making a directory that
+    whoever cancelled is about to remove."""
+    running = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait({running})
+        raise
 
 
 def _make_data_dir(data_dir: Path, owner: Identity) -> None:
