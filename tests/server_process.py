@@ -73,6 +73,15 @@ class ServerProcess:
         line = await self.until_logged("serves gRPC on")
         self.grpc_port, self.http_port = line["grpc_port"], line["http_port"]
 
+    @property
+    def http_url(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}"
+
+    def rss_bytes(self) -> int:
+        """The memory that it has now."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
     async def stop(self, number: int, within_s: float = 30) -> int:
         """Sends the signal and waits; returns the exit code."""
         self.process.send_signal(number)

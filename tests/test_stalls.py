@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import time
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -14,6 +17,7 @@ from loguru import logger
 
 from ingestor.telemetry import logs
 from tests.gateway import Gateway, gateway
+from tests.server_process import serve
 from tests.stalling_proxy import stalling
 
 GOOD = b'{"serviceName":"s","metricName":"m","value":1}'
@@ -104,3 +108,36 @@ def test_a_traceback_shows_no_values() -> None:
 
 def _fail(secret: str) -> float:
     return len(secret) / 0
+
+
+async def test_endless_load_on_a_stalled_database_is_refused_and_does_not_grow(
+    database_url: str, open_path: Path
+) -> None:
+    """What waits is bounded in rows and in bytes: after the queue is full, requests are refused, and the process
+    takes no more memory than it did then."""
+    async with stalling(database_url) as (url, proxy):
+        limits = {
+            "queue_capacity": "20000",
+            "queue_bytes": "4MiB",
+            "admission_wait": "50ms",
+            "drain_timeout": "1s",
+        }
+        async with serve(open_path, database_url=url, **limits) as server:
+            proxy.flowing.clear()
+            body = json.dumps({"metrics": [json.loads(GOOD)] * 1_000}).encode()
+            async with aiohttp.ClientSession(server.http_url) as http:
+
+                async def load(requests: int) -> Counter[int]:
+                    statuses = Counter[int]()
+                    for _ in range(requests):
+                        async with http.post("/v1/metrics:batch", data=body) as answer:
+                            statuses[answer.status] += 1
+                    return statuses
+
+                first = sum(await asyncio.gather(*(load(20) for _ in range(8))), Counter())
+                before = server.rss_bytes()
+                then = sum(await asyncio.gather(*(load(60) for _ in range(8))), Counter())
+            assert 0 < first[200] <= 20
+            assert set(first) == {200, 429}
+            assert set(then) == {429}
+            assert server.rss_bytes() - before < 24 * 1024**2

@@ -26,9 +26,12 @@ Choice = Literal["auto", "on", "off"]
 _VERSION_ON, _VERSION_AUTO = (2, 21), (2, 29)
 
 ROWS_PER_SERIES_MIN = 10
-"""With fewer rows for each series of a batch the row store is the better place. Batches of 20,000 rows on TimescaleDB
-2.29.2, in thousand rows a second and megabytes of 200,000 rows, rows against columns: with one row a series 576 to 188
-and 18 to 72, with five 605 to 628 and 19 to 16, with ten 458 to 702 and 20 to 9, with fifty 646 to 1,023 and 23 to 4."""
+"""With fewer rows for each series of a batch the row store is the better place.
+
+Batches of 20,000 rows on TimescaleDB 2.29.2, thousand rows a second and megabytes on disk, rows against columns:
+with one row a series 576 to 188 and 18 to 72, with five 605 to 628 and 19 to 16, with ten 458 to 702 and 20 to 9,
+with fifty 646 to 1,023 and 23 to 4.
+"""
 
 DIRECT = (
     "SET LOCAL timescaledb.enable_direct_compress_copy = on;"
