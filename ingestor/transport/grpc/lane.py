@@ -2,7 +2,7 @@
 
 grpclib 0.4.9 over h2 spends some 200 us on a unary call, nearly all of it on objects that an ordinary call does
 not need. The lane stands before h2 and takes the frames of ordinary unary calls out of what comes in; everything
-else goes to h2 and grpclib as it would without it: other methods, odd headers, settings, pings, errors. When a
+else goes to h2 and grpclib as it would without it: other methods, odd headers, settings, errors. When a
 request has ended its method runs as a task, and the answers of one turn of the event loop leave in one write.
 
 Invariants:
