@@ -46,7 +46,7 @@ class TransactionManager:
             except asyncpg.PostgresError:
                 await _roll_back(connection)
                 raise
-            except BaseException:
+            except BaseException:  # cancelled, too; it is raised again
                 # The server did not answer, or nobody waits for its answer any more: there is no telling what it
                 # would say to ROLLBACK. It rolls back by itself when the connection is gone.
                 connection.terminate()

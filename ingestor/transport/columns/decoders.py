@@ -56,7 +56,7 @@ class NativeDecoder:
     def decode(self, body: bytes) -> pa.RecordBatch:
         try:
             return self._handler.list_to_record_batch([body])
-        except BaseException as error:
+        except BaseException as error:  # what pyo3 makes of a panic is no Exception
             # A Rust panic is a BaseException of its own. upb has taken these bytes, so it should not happen;
             # if it does, the caller's request fails and the server goes on.
             if isinstance(error, (KeyboardInterrupt, SystemExit)):

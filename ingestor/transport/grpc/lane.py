@@ -21,57 +21,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
 
 from grpclib.encoding.proto import ProtoStatusDetailsCodec
 from grpclib.exceptions import GRPCError
 from grpclib.metadata import encode_bin_value, encode_grpc_message
 from grpclib.protocol import Connection, EventsProcessor
-from h2.connection import ConnectionInputs, ConnectionState, H2Connection, _decode_headers
+from h2.connection import ConnectionInputs, ConnectionState, H2Connection
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 from h2.stream import StreamClosedBy
-from h2.utilities import HeaderValidationFlags, validate_headers
-from hpack import Decoder
 from loguru import logger
 
-from ingestor.errors import Invalid, Refusal
+from ingestor.errors import Refusal
 from ingestor.transport.grpc import wire
 from ingestor.transport.grpc.calls import Method, told, too_late
 from ingestor.transport.grpc.farewell import Farewell, Stage
 from ingestor.transport.grpc.framing import Framing
-from ingestor.transport.grpc.headers import check_ascii, from_grpclib, not_grpc, timeout_s
+from ingestor.transport.grpc.opening import Header, Opening, Request, SharedDecoder, valid_trailers
 from ingestor.transport.status import InternalFault
-
-Header: TypeAlias = tuple[bytes, bytes]
 
 _RESPONSE = ((":status", "200"), ("content-type", "application/grpc+proto"))
 _HEADERS_BLOCK = wire.literals(_RESPONSE)
 _OK_BLOCK = wire.literals([("grpc-status", "0")])
-_REQUEST_HEADERS = HeaderValidationFlags(
-    is_client=False, is_trailer=False, is_response_header=False, is_push_promise=False
-)
-_TRAILERS = _REQUEST_HEADERS._replace(is_trailer=True)
-# Header blocks that are remembered for a connection, and the longest of them: clients repeat a few.
-_BLOCKS_MAX, _BLOCK_BYTES_MAX = 32, 512
-
-
-class _Opening(NamedTuple):
-    """What the headers of an ordinary unary call say."""
-
-    path: str
-    method: Method
-    timeout_s: float | None
-    from_grpclib: bool
-
-
-class _Request(NamedTuple):
-    """Headers as h2 wants them, and what they open in the lane, if anything."""
-
-    headers: list[Header]
-    opening: _Opening | None
 
 
 class _Call:
@@ -83,7 +56,7 @@ class _Call:
         *("stream_id", "task", "timer", "uncredited", "unsent"),
     )
 
-    def __init__(self, stream_id: int, opening: _Opening, framing: Framing) -> None:
+    def __init__(self, stream_id: int, opening: Opening, framing: Framing) -> None:
         self.stream_id = stream_id
         self.opening = opening
         self.framing: Framing | None = framing  # until the request has ended, or is not listened to any more
@@ -113,23 +86,8 @@ class Lanes:
     def __init__(self, methods: Mapping[str, Method], message_bytes_max: int) -> None:
         self.message_bytes_max = message_bytes_max
         self.tasks: set[asyncio.Task[None]] = set()
-        self._methods = methods
+        self.methods = methods
         self._details = ProtoStatusDetailsCodec()
-
-    def opening(self, headers: Iterable[Header]) -> _Opening | None:
-        """None for whatever is not an ordinary call, be it good or bad: that goes grpclib's way."""
-        if not _valid(headers, _REQUEST_HEADERS):
-            return None
-        try:
-            request = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
-            check_ascii(request)
-            seconds = timeout_s(request)
-        except Invalid:
-            return None
-        method = self._methods.get(request[":path"])
-        if method is None or seconds == 0 or not_grpc(request) is not None or "content-length" in request:
-            return None
-        return _Opening(request[":path"], method, seconds, from_grpclib(request))
 
     def trailers(self, error: GRPCError) -> bytes:
         """The header block of an answer that is nothing but this status."""
@@ -155,7 +113,7 @@ class Lane:
         self._loop = asyncio.get_running_loop()
         h2: H2Connection = connection._connection
         self._h2 = h2
-        self._decoder = h2.decoder = _Decoder(h2.decoder)
+        self._decoder = h2.decoder = SharedDecoder(h2.decoder)
         self._calls: dict[int, _Call] = {}
         self._blocked: dict[int, _Call] = {}  # those with an answer that could not be sent at once
         self._unread = b""
@@ -285,18 +243,13 @@ class Lane:
         self._decoder.decoded = request.headers
         return False
 
-    def _request(self, block: bytes) -> _Request:
-        request = self._decoder.remembered.get(block)
-        if request is None:
-            try:
-                headers = list(_decode_headers(self._decoder, block))
-            except ProtocolError as error:
-                raise self._connection_error(error.error_code, str(error)) from error
-            request = _Request(headers, self._lanes.opening(headers))
-            self._decoder.remember(block, request)
-        return request
+    def _request(self, block: bytes) -> Request:
+        try:
+            return self._decoder.request(block, self._lanes.methods)
+        except ProtocolError as error:
+            raise self._connection_error(error.error_code, str(error)) from error
 
-    def _open(self, stream_id: int, opening: _Opening) -> None:
+    def _open(self, stream_id: int, opening: Opening) -> None:
         h2 = self._h2
         if h2.state_machine.state is ConnectionState.IDLE:
             h2.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
@@ -312,7 +265,7 @@ class Lane:
 
     def _trailers(self, call: _Call, headers: list[Header], *, ends: bool) -> None:
         """gRPC's requests have none; those of HTTP/2 end the request."""
-        if ends and call.framing is not None and _valid(headers, _TRAILERS):
+        if ends and call.framing is not None and valid_trailers(headers):
             self._more(call, memoryview(b""), ends=True)
         else:
             self._reset(call.stream_id, ErrorCodes.PROTOCOL_ERROR)
@@ -511,49 +464,3 @@ class Lane:
     def _connection_error(self, code: ErrorCodes, message: str) -> ProtocolError:
         self._h2._terminate_connection(code)
         return ProtocolError(message)
-
-
-def _valid(headers: Iterable[Header], flags: HeaderValidationFlags) -> bool:
-    try:
-        for _ in validate_headers(headers, flags):
-            pass
-    except ProtocolError:
-        return False
-    return True
-
-
-class _Decoder(Decoder):
-    """h2's decoder, which can be given what was decoded already: `decoded` is what the next `decode` returns.
-
-    `remembered` are requests by their header blocks: those that neither changed the table when they were decoded,
-    nor were followed by one that did, and so mean the same again.
-    """
-
-    def __init__(self, replaced: Decoder) -> None:
-        super().__init__(replaced.max_header_list_size)
-        self.max_allowed_table_size = replaced.max_allowed_table_size
-        self.decoded: list[Header] | None = None
-        self.remembered: dict[bytes, _Request] = {}
-        self._changed = False
-
-    def decode(self, data: bytes, raw: bool = False) -> Iterable[Any]:
-        if self.decoded is not None:
-            headers, self.decoded = self.decoded, None
-            return headers
-        table = self.header_table
-        entries = table.dynamic_entries
-        newest, count, size = entries[0] if entries else None, len(entries), table.maxsize
-        decoded = super().decode(data, raw)
-        entries = table.dynamic_entries
-        after = (len(entries), table.maxsize)
-        self._changed = (entries[0] if entries else None) is not newest or after != (count, size)
-        if self._changed:
-            self.remembered.clear()
-        return decoded
-
-    def remember(self, block: bytes, request: _Request) -> None:
-        """The block that was decoded last means this request."""
-        if len(self.remembered) >= _BLOCKS_MAX:
-            self.remembered.clear()
-        if not self._changed and len(block) <= _BLOCK_BYTES_MAX:
-            self.remembered[block] = request
