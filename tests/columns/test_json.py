@@ -10,17 +10,21 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from google.protobuf.message_factory import GetMessageClass
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ingestor_api.analytics.v1 import LogMetricRequest
 
 from ingestor.errors import Invalid
 from ingestor.model import Limits, MetricBatch, Rules
 from ingestor.service import IngestorService
 from ingestor.telemetry import Telemetry
 from ingestor.transport.columns import ReferenceDecoder
+from ingestor.transport.messages import Converter
 from ingestor.transport.rpc import ColumnOptions, Descriptors
 from ingestor.transport.transcoding.json_body import JsonReader
 from ingestor.transport.transcoding.json_columns import ColumnReader
+from ingestor.transport.transcoding.plain import PlainReader
 from tests.columns.metrics import descriptor, request
 
 NOW = datetime.now(UTC)
@@ -220,3 +224,40 @@ def test_the_columns_are_those_of_the_decoder() -> None:
     )
     decoded = ReferenceDecoder(descriptor()).decode(body)
     assert read.to_pylist() == decoded.to_pylist()
+
+
+UNARY = Descriptors.of_package("ingestor_api").pool.FindMessageTypeByName("analytics.v1.LogMetricRequest")
+PLAIN_READER = PlainReader(UNARY, LogMetricRequest)
+POOL_READER = JsonReader(
+    GetMessageClass(UNARY), Descriptors.of_package("ingestor_api").pool, elements_max=50_000
+)
+
+
+@settings(deadline=None, max_examples=400)
+@given(_metrics)
+def test_a_single_plain_metric_is_what_the_other_reader_says(value: object) -> None:
+    """Where the plain reader takes a body at all."""
+    body = json.dumps(value).encode()
+    plain = PLAIN_READER.read(body)
+    if plain is not None:
+        read = POOL_READER.read(body)
+        other = Converter().to_typed(read.DESCRIPTOR, LogMetricRequest)(read)  # type: ignore[arg-type]
+        assert plain == other
+        assert repr(getattr(plain, "value", None)) == repr(other.value)  # also of -0.0
+
+
+@pytest.mark.parametrize(
+    ("inside", "taken"),
+    [
+        ('"value":1', True),
+        ('"value":1,"value":2', False),
+        ('"value" :1,"labels":{"a":"b","a":"c"}', False),
+        ('"value":1,"labels":{"a":"b"}', True),
+        ('"value":true', False),
+        ('"value":1,"nope":1', False),
+    ],
+)
+def test_what_is_plain_in_a_single_metric(inside: str, taken: bool) -> None:
+    """No key twice, nothing unknown, nothing that needs a rule."""
+    body = f'{{"serviceName":"s","metricName":"m",{inside}}}'.encode()
+    assert (PLAIN_READER.read(body) is not None) is taken

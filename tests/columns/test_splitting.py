@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pyarrow as pa
 import pytest
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
@@ -110,3 +111,15 @@ def test_elements_are_counted_near_the_bound(count: int, metric: dict[str, objec
 def test_bytes_that_are_no_message_are_passed_on(body: bytes) -> None:
     """To whoever refuses them; here they only must not hang or raise."""
     assert b"".join(pieces(body, 1, 10)) == body
+
+
+def test_of_other_fields_the_last_piece_that_has_them_counts() -> None:
+    """As protobuf says of a field that comes twice, and of one that is not there."""
+    lists = pa.list_(pa.int32())
+    parts = [([1], 2, ""), ([2, 3], 0, "first"), ([], 3, "last"), ([4], 0, "")]
+    schema = pa.schema([("items", lists), ("level", pa.int32()), ("id", pa.string())])
+    batches = [
+        pa.RecordBatch.from_pylist([dict(zip(schema.names, part, strict=True))], schema=schema)
+        for part in parts
+    ]
+    assert joined(batches).to_pylist() == [{"items": [1, 2, 3, 4], "level": 3, "id": "last"}]
