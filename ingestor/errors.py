@@ -92,6 +92,18 @@ class Unavailable(Later):
     """The server is stopping, or can't do its work at the moment."""
 
 
+class Conflict(Refusal):
+    """The request_id was used before, for a request that asked for something else: permanent."""
+
+
+class NotStored(Refusal):
+    """The database refuses the request's only row, which is in dead_letters now: permanent."""
+
+
+class TooLate(Refusal):
+    """The promised acknowledgement did not come in time. Whether the rows are or will be stored is unknown."""
+
+
 class StorageError(Exception):
     """A batch was not stored, or nobody can tell. Says nothing to callers, much to logs."""
 
@@ -103,12 +115,26 @@ class StorageError(Exception):
 class StorageUnavailable(StorageError):
     """The server's fault, or unclear: the same batch may be stored later. Retryable.
 
-    When the connection was lost at COMMIT the batch may be stored already, and will then be stored twice.
+    When the connection was lost at COMMIT the batch may be stored already; the cursor tells.
     """
 
 
+class SchemaProblem(StorageError):
+    """The schema's fault (no such table, column or partition; no permission): the same batch can be stored once
+    somebody has mended it. Retryable, but not by itself."""
+
+
 class RowsRefused(StorageError):
-    """The data's fault (SQLSTATE class 22 or 23): the same batch will be refused again. Permanent."""
+    """A row's fault: the same rows will be refused again. Permanent, and never told beyond storage."""
+
+
+class CursorElsewhere(StorageError):
+    """The database's cursor for this journal does not stand where the delivery begins: what lies behind `position`
+    is what has to be stored next."""
+
+    def __init__(self, position: int) -> None:
+        super().__init__(f"the cursor stands at {position}")
+        self.position = position
 
 
 class StartupError(Exception):
@@ -149,3 +175,7 @@ class DataDirProblem(StartupError):
     """DATA_DIR can't be used."""
 
     exit_code = 5
+
+
+class JournalProblem(DataDirProblem):
+    """The journal in DATA_DIR is in use, not ours, from a newer release, or filled for another database."""

@@ -118,8 +118,30 @@ class Settings(BaseSettings):
         default=timedelta(seconds=1),
         description="how long a request waits for room in the queue; 0 refuses at once",
     )
-    journal: Literal["memory"] = Field(
-        default="memory", description="where acknowledged metrics wait for the database"
+    journal: Literal["disk", "memory"] = Field(
+        default="memory",
+        description="where acknowledged metrics wait for the database: on disk in DATA_DIR, which outlives"
+        " crashes, or in memory",
+    )
+    journal_bytes_max: ByteSize = Field(
+        default=ByteSize(4 * 1024**3),
+        description="what the disk journal may take; beyond it requests wait, then fail",
+    )
+    journal_retention: Duration = Field(
+        default=timedelta(hours=1),
+        description="how long the disk journal keeps what is committed, where there is room: a database that is"
+        " restored to an earlier moment gets it again",
+    )
+    ack: Literal["queued", "journaled", "committed"] | None = Field(
+        default=None,
+        description="what requests that don't say so wait for (default: journaled with a disk journal, else queued)",
+    )
+    commit_wait_max: Duration = Field(
+        default=timedelta(seconds=30),
+        description="how long a request without a deadline waits for its commit",
+    )
+    request_id_window: Duration = Field(
+        default=timedelta(hours=24), description="how long a request_id is remembered"
     )
     message_bytes_max: ByteSize = Field(default=ByteSize(4 * 1024**2), description="the largest request body")
     time_past_max: Duration = Field(

@@ -1,7 +1,34 @@
 """What a metric is: its columns, its rules and its label sets. Pure: no clock, loop, socket or database."""
 
 from ingestor.model.batch import MetricBatch, Row
+from ingestor.model.delivery import (
+    Ack,
+    DeadRow,
+    Delivery,
+    Entry,
+    Outcome,
+    Placed,
+    Request,
+    RequestKey,
+    StoredRequest,
+)
 from ingestor.model.labels import LabelSet, label_set
 from ingestor.model.rules import Limits, Rules
 
-__all__ = ["LabelSet", "Limits", "MetricBatch", "Row", "Rules", "label_set"]
+__all__ = [
+    "Ack",
+    "DeadRow",
+    "Delivery",
+    "Entry",
+    "LabelSet",
+    "Limits",
+    "MetricBatch",
+    "Outcome",
+    "Placed",
+    "Request",
+    "RequestKey",
+    "Row",
+    "Rules",
+    "StoredRequest",
+    "label_set",
+]
