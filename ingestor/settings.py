@@ -134,7 +134,8 @@ class Settings(BaseSettings):
     )
     ack: Literal["queued", "journaled", "committed"] | None = Field(
         default=None,
-        description="what requests that don't say so wait for (default: journaled with a disk journal, else queued)",
+        description="what requests that don't say so wait for (default: journaled with a disk journal, else"
+        " queued)",
     )
     commit_wait_max: Duration = Field(
         default=timedelta(seconds=30),

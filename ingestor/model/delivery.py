@@ -54,8 +54,8 @@ class Placed(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What a journal holds under one position: the rows of one request, or of a few that came together. `taken_at_s`
-    is monotonic seconds; `requests` are those with a request_id, in the order of their rows."""
+    """What a journal holds under one position: the rows of one request, or of a few that came together.
+    `taken_at_s` is monotonic seconds; `requests` are those with a request_id, in the order of their rows."""
 
     position: int
     batch: MetricBatch
@@ -74,8 +74,8 @@ class DeadRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Rows for one transaction, which also moves the journal's cursor from `after` to `position`. `batch` has them in
-    the order of the entries, `arranged` the same rows as suits the table."""
+    """Rows for one transaction, which also moves the journal's cursor from `after` to `position`. `batch` has them
+    in the order of the entries, `arranged` the same rows as suits the table."""
 
     batch: MetricBatch
     arranged: MetricBatch
@@ -93,8 +93,8 @@ class StoredRequest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a delivery that was committed. `dead` are rows of its batch, in order, that are in dead_letters
-    now; `duplicates` are indexes into its requests: those whose rows somebody had stored before."""
+    """What became of a delivery that was committed. `dead` are rows of its batch, in order, that are in
+    dead_letters now; `duplicates` are indexes into its requests: those whose rows somebody had stored before."""
 
     dead: Sequence[DeadRow] = ()
     duplicates: Sequence[int] = ()
