@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from ingestor.errors import FieldViolation
 from ingestor.model.batch import SCHEMA, MetricBatch
+from ingestor.model.fingerprint import fingerprint
 from ingestor.model.label_columns import LabelColumn, LabelReader
 from ingestor.model.rules import Limits, PlainMetric, Rules, name_problem
 from ingestor.timestamps import NANOS_MAX, SECONDS_MAX, SECONDS_MIN, from_nanos, microseconds, to_datetime
@@ -57,6 +58,25 @@ class ColumnRules:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._labels = LabelReader(rules.limits)
+
+    def fingerprint(self, method: str, metrics: pa.StructArray) -> bytes:
+        """Of a call of `method` with these metrics; `metrics` as for `check`."""
+        services, names, values, times, labels = metrics.flatten()
+        seconds, nanos = (column.to_numpy(zero_copy_only=False) for column in _children(times))
+        unset = times.is_null().to_numpy(zero_copy_only=False)
+        time_us = pa.array(seconds * 1_000_000 + nanos // 1_000, mask=unset)
+        return fingerprint(method, [services, names, values, time_us, self._label_ids(labels)])
+
+    def series_fingerprint(self, method: str, series: pa.StructArray) -> bytes:
+        """Of a call of `method` with these series; `series` as for `check_series`."""
+        services, names, labels, times, values = series.flatten()
+        lengths = times.value_lengths()
+        columns = [services, names, self._label_ids(labels), lengths, times.flatten(), values.flatten()]
+        return fingerprint(method, columns)
+
+    def _label_ids(self, labels: pa.MapArray) -> pa.Array:
+        column = self._labels.read(labels)
+        return pa.array(np.zeros(len(labels), np.int64) if column is None else column.ids)
 
     def check(self, metrics: pa.StructArray, now: datetime) -> Checked:
         """`metrics` has the fields service_name, metric_name (string), value (double, null when unset), time

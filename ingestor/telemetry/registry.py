@@ -1,6 +1,7 @@
 """Every Prometheus metric of the process, declared once, with a comment that says when it moves.
 
-The counters obey `received = committed + rejected + dropped + pending`, the pending ones being the gauge.
+The counters obey `received = committed + rejected + dead_lettered + duplicates + pending`, the pending ones being
+the gauge.
 """
 
 from __future__ import annotations
@@ -36,20 +37,32 @@ class Telemetry:
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
 
-        # Moves when the queue takes a metric, and when validation rejects one. Those of a request that was
-        # refused for want of room don't count.
+        # Moves when the journal takes a metric or, at the start, finds one that is not committed; when validation
+        # rejects one; when a repeated request is recognised; and when a database that went back in time needs
+        # one again. Those of a request that was refused for want of room don't count.
         self.received = self._counter("ingestor_metrics_received", "Metrics taken or rejected by validation.")
         # Moves when validation refuses a metric.
         self.rejected = self._counter("ingestor_metrics_rejected", "Metrics rejected by validation.")
         # Moves when the transaction that holds a metric has committed.
         self.committed = self._counter("ingestor_metrics_committed", "Metrics committed to the database.")
-        # Moves when the database refuses a batch as data (SQLSTATE class 22 or 23): alert on any.
-        self.dropped = self._counter("ingestor_metrics_dropped", "Metrics given up, refused by the database.")
+        # Moves when the transaction has committed that puts a metric into dead_letters, since the database refuses
+        # it: alert on any.
+        self.dead_lettered = self._counter(
+            "ingestor_metrics_dead_lettered", "Metrics that the database refuses, kept in dead_letters."
+        )
+        # Moves when a request is recognised, by its request_id, as one that was stored or taken before.
+        self.duplicates = self._counter(
+            "ingestor_metrics_duplicates", "Metrics of repeated requests, not stored again."
+        )
         # Moves when valid metrics find no room in the queue, or the queue closed: nothing of them was taken.
         self.refused = self._counter("ingestor_metrics_refused", "Metrics refused for want of room.")
         # Moves when a batch could not be stored, is kept and will be tried again.
         self.flush_failures = self._counter(
             "ingestor_flush_failures", "Flushes that failed and are tried again."
+        )
+        # Moves when the database turns out to be at another place of the journal than we left it at.
+        self.rewinds = self._counter(
+            "ingestor_journal_rewinds", "Times that the database's cursor was not where it was left."
         )
         # Moves with each committed batch.
         self.flush_rows = Histogram(
