@@ -197,13 +197,14 @@ class BatchWorker:
 
     async def _rewind(self, position: int) -> None:
         async with self._reading:  # what is read from here on is what is due
-            again = await self._source.rewind(position)
+            more = await self._source.rewind(position)
             self._rewinds += 1
-        logger.bind(expected=self._after, found=position, metrics=again).warning(
+        logger.bind(expected=self._after, found=position, metrics=more).warning(
             "the database's cursor is not where it was left: storing goes on from there"
         )
         self._telemetry.rewinds.inc()
-        self._telemetry.received.inc(again)
+        self._telemetry.received.inc(max(more, 0))
+        self._telemetry.committed.inc(max(-more, 0))
         self._after = position
 
     async def _try(self, delivery: Delivery) -> Outcome | None:

@@ -19,8 +19,9 @@ from uuid import UUID, uuid4
 
 from ingestor.errors import Overloaded, Refusal
 from ingestor.journal.admission import RETRY_AFTER_S, Admission, QueueLimits
+from ingestor.journal.commits import Commits
 from ingestor.journal.reader import Reader
-from ingestor.journal.receipts import Due, Offer, Receipt, dead_rows_of
+from ingestor.journal.receipts import Offer, Receipt
 from ingestor.journal.request_ids import RequestIds
 from ingestor.model import Ack, DeadRow, Entry, MetricBatch, Outcome, Placed, Request
 from ingestor.model.delivery import NOTHING
@@ -57,8 +58,7 @@ class MemoryJournal:
         self._entries: deque[Entry] = deque()
         # What was read at once and is not settled yet, oldest first.
         self._read: deque[list[Entry]] = deque()
-        # Whose receipts wait for the commit, in the order of their positions.
-        self._due: deque[Due] = deque()
+        self._commits = Commits(self._requests)
         self._position = NOTHING
         self._urgent = NOTHING
         self._waiting_rows = self._held_rows = self._held_bytes = 0
@@ -160,33 +160,26 @@ class MemoryJournal:
     async def settle(self, entries: Sequence[Entry], outcome: Outcome) -> None:
         """These entries, those that were read first and are not settled yet, are stored: their room is free again.
         `outcome` counts their rows from the first of them."""
-        assert self._read[0] == entries
-        first_rows = {}
-        row = 0
-        for entry in self._read.popleft():
-            if self._due and entry.position >= self._due[0].position:
-                first_rows[entry.position] = row
-            row += entry.batch.rows
-            self._held_rows -= entry.batch.rows
-            self._held_bytes -= entry.batch.size_bytes
-        last = entries[-1].position
-        while self._due and self._due[0].position <= last:
-            due = self._due.popleft()
-            dead = dead_rows_of(outcome, first_rows[due.position] + due.first, due.rows)
-            due.receipt.advance(Ack.COMMITTED, dead)
-            if due.request is not None:
-                self._requests.committed(due.request, dead)
+        assert self._read[0] is entries
+        self._read.popleft()
+        self._free(entries)
+        self._commits.settled(entries, outcome)
         self._admission.room_made()
 
     async def rewind(self, position: int) -> int:
-        """The database has what stands up to `position`, and nothing behind: what was read is read again from
-        there. Returns how many rows count anew as received (of what was settled nothing is left here)."""
-        unread = [entry for entries in self._read for entry in entries]
+        """The database has what stands up to `position`, and nothing behind: what was read and lies there is
+        read again (of what was settled nothing is left). Returns by how many rows more are held than before: 0,
+        or a negative number when some turn out to be stored."""
+        read = [entry for entries in self._read for entry in entries]
+        stored = [entry for entry in read if entry.position <= position]
+        unread = read[len(stored) :]
         self._read.clear()
         self._entries.extendleft(reversed(unread))
         self._waiting_rows += sum(entry.batch.rows for entry in unread)
-        del position  # in memory nothing lies behind it but what was never settled
-        return 0
+        self._free(stored)
+        self._commits.restart(position, ())
+        self._admission.room_made()
+        return -sum(entry.batch.rows for entry in stored)
 
     def close(self) -> None:
         """Refuses offers from now on, also those that wait; what is in the queue can still be read."""
@@ -205,7 +198,7 @@ class MemoryJournal:
         placed = () if request is None else (Placed(0, batch.rows, request),)
         self._entries.append(Entry(self._position, batch, self._clock(), placed))
         if receipt is not None:
-            self._due.append(Due(self._position, 0, batch.rows, request, receipt))
+            self._commits.add(self._position, 0, offer)
             if request is not None:
                 self._requests.hold(request, receipt)
             if offer.ack is Ack.COMMITTED:
@@ -216,6 +209,11 @@ class MemoryJournal:
         self._held_rows += batch.rows
         self._held_bytes += batch.size_bytes
         self._reader.arrived(self._waiting_rows)
+
+    def _free(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            self._held_rows -= entry.batch.rows
+            self._held_bytes -= entry.batch.size_bytes
 
     def _wake(self) -> None:
         self._reader.wake()

@@ -6,11 +6,11 @@ A receipt holds no rows. Only requests that wait, or may be asked about again, h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ingestor.errors import Refusal
-from ingestor.model import Ack, DeadRow, MetricBatch, Outcome, Request
+from ingestor.model import Ack, DeadRow, MetricBatch, Request
 
 
 class Offer(NamedTuple):
@@ -74,25 +74,3 @@ class Receipt:
                 self._waiters.append(each)
             elif not waiter.done():
                 waiter.set_result(None)
-
-
-class Due(NamedTuple):
-    """A receipt that wants to know of the commit: of the rows from `first` on, `rows` of them, of the entry at
-    `position`, which begins `request`."""
-
-    position: int
-    first: int
-    rows: int
-    request: Request | None
-    receipt: Receipt
-
-
-def dead_rows_of(outcome: Outcome, first: int, rows: int) -> tuple[DeadRow, ...]:
-    """Those of a delivery's dead rows that lie within these, counted from the first of these."""
-    if not outcome.dead:
-        return ()
-    return _within(outcome.dead, first, rows)
-
-
-def _within(dead: Iterable[DeadRow], first: int, rows: int) -> tuple[DeadRow, ...]:
-    return tuple(each._replace(row=each.row - first) for each in dead if first <= each.row < first + rows)

@@ -22,7 +22,7 @@ Lookup = Callable[[Sequence[RequestKey]], Awaitable[Mapping[RequestKey, StoredRe
 """Asks the database for requests. Raises StorageError when it can't tell."""
 
 # Some 500 bytes each. Beyond, a repetition is not recognised before its commit.
-_HELD_MAX = 100_000
+HELD_MAX = 100_000
 _RECENT_MAX = 50_000
 _ASKED_AT_ONCE_MAX = 1_000
 _ANSWER_S_MAX = 2.0
@@ -81,7 +81,7 @@ class RequestIds:
     def hold(self, request: Request, receipt: Receipt) -> None:
         """It waits in the journal; who comes with its name from here on is told of it."""
         self.release(request)
-        if len(self._held) < _HELD_MAX:
+        if len(self._held) < HELD_MAX:
             self._held[request.key] = Earlier(request, receipt)
 
     def drop(self, request: Request) -> None:
