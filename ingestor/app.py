@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 
 from loguru import logger
 
 from ingestor.batching import Backoff, BatchWorker, FlushPolicy
-from ingestor.errors import DataDirProblem
-from ingestor.journal import Entry, MemoryJournal, QueueLimits
-from ingestor.model import Limits, Rules
-from ingestor.service import IngestorService
+from ingestor.errors import DataDirProblem, StorageError, StorageUnavailable
+from ingestor.journal import DiskJournal, MemoryJournal, RequestIds
+from ingestor.journal.request_ids import Lookup
+from ingestor.journals import Journal, committed_in, disk_journal, open_log, open_memory_journal
+from ingestor.model import Ack, Limits, RequestKey, Rules, StoredRequest
+from ingestor.model.delivery import NOTHING
+from ingestor.service import AckPolicy, IngestorService
 from ingestor.settings import Settings
 from ingestor.storage.copy import ReferenceEncoder
 from ingestor.storage.database import Database, DatabaseFacts, open_database
@@ -31,14 +34,13 @@ from ingestor.transport.rpc import ColumnOptions, Descriptors
 from ingestor.transport.transcoding import Router
 
 _GENERATED = "ingestor_api"
-# Of the bytes that the queue may hold, those that requests waiting for room may hold beside it.
-_WAITING_SHARE = 4
 _EMBEDDED_BACKOFF = Backoff(first_s=1.0)
 # A probe is answered from the last look at the database for so long, however often it is asked.
 _DATABASE_LOOK_S = 1.0
 _DATABASE_ANSWER_S = 2.0
 # Of the time that stopping may take, calls under way get so much at most: the queue needs some, too.
 _CALLS_SHARE = 0.6
+_PURGE_EVERY_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,8 @@ class App:
         self._lost = 0
         self._embedded_problem: str | None = None
         self._database: Database | None = None
-        self._journal: MemoryJournal | None = None
+        self._journal: Journal | None = None
+        self._worker: BatchWorker | None = None
 
     @property
     def database(self) -> Database:
@@ -91,16 +94,22 @@ class App:
             if self.settings.embedded:
                 await self._start_embedded()
             database = await self._open_database()
-            journal = self._open_journal()
-            worker = self._start_worker(journal, database)
-            return await self._start_fronts(journal, self._health(database, journal, worker))
+            requests = RequestIds(self._lookup(database))
+            if self.settings.journal == "disk":
+                journal, after = await self._open_disk_journal(database, requests)
+            else:
+                journal, after = await self._open_memory_journal(database, requests), NOTHING
+            self._watch(journal)
+            self._start_worker(journal, database, after)
+            return await self._start_fronts(journal, requests, self._health(database, journal))
         except BaseException:  # cancelled by Ctrl-C, too: whatever was started must end; it is raised again
             await self.stop(timeout_s=5.0)
             raise
 
     async def stop(self, timeout_s: float | None = None) -> int:
         """Stops everything in the reverse order, within `timeout_s` seconds (DRAIN_TIMEOUT unless said).
-        Returns how many acknowledged metrics could not be stored: 0 unless the database failed us."""
+        Returns how many acknowledged metrics are lost: 0 unless the database failed us, and the disk or its
+        absence."""
         self.stopping = True
         if self._journal is not None:
             self._journal.hurry()
@@ -151,10 +160,42 @@ class App:
     async def _close_database(self, database: Database) -> None:
         await database.close(max(1.0, self._left_s()))
 
-    def _open_journal(self) -> MemoryJournal:
-        journal = self._journal = MemoryJournal(
-            _queue_limits(self.settings), on_taken=self.telemetry.received.inc
-        )
+    async def _open_memory_journal(self, database: Database, requests: RequestIds) -> Journal:
+        journal = await open_memory_journal(self.settings, database, requests, self.telemetry)
+        self._ends.push_async_callback(self._forget_cursor, database, journal)
+        return journal
+
+    async def _forget_cursor(self, database: Database, journal: MemoryJournal) -> None:
+        """Its cursor will not be asked for again. (If that fails, it is purged some day.)"""
+        with suppress(StorageError, TimeoutError):
+            async with asyncio.timeout(_DATABASE_ANSWER_S):
+                await database.forget_cursor(journal.id)
+
+    async def _open_disk_journal(self, database: Database, requests: RequestIds) -> tuple[Journal, int]:
+        log = await open_log(self.settings)
+        journal = disk_journal(self.settings, log, requests, self.telemetry, self._outage)
+        self._ends.push_async_callback(self._end_journal, journal)
+        after = await committed_in(database, log)
+        if recovered := await journal.resume(after):
+            self.telemetry.received.inc(recovered)
+            logger.info("storing {} metrics that the journal holds from before", recovered)
+        journal.start()
+        return journal, after
+
+    async def _end_journal(self, journal: DiskJournal) -> None:
+        kept = journal.held_rows - journal.unwritten_rows
+        if lost := await journal.end(max(1.0, self._left_s())):
+            self._lost += lost
+            logger.error(
+                "{} metrics that were acknowledged as queued could not be written, and are lost: {}",
+                lost,
+                journal.problem or "the disk was too slow",
+            )
+        if kept > 0:
+            logger.warning("{} metrics stay in the journal; the next start stores them", kept)
+
+    def _watch(self, journal: Journal) -> None:
+        self._journal = journal
         self.telemetry.watch_queue(
             rows=lambda: journal.held_rows,
             size_bytes=lambda: journal.held_bytes,
@@ -162,21 +203,47 @@ class App:
             waiting_requests=lambda: journal.waiting_offers,
             capacity=self.settings.queue_capacity,
         )
-        return journal
 
-    def _start_worker(self, journal: MemoryJournal, database: Database) -> BatchWorker[Entry]:
+    def _outage(self) -> str | None:
+        """Why nothing can be stored at the moment."""
+        return self._embedded_problem or (None if self._worker is None else self._worker.failure)
+
+    def _lookup(self, database: Database) -> Lookup:
+        window_s = self.settings.request_id_window.total_seconds()
+
+        async def lookup(keys: Sequence[RequestKey]) -> Mapping[RequestKey, StoredRequest]:
+            if (outage := self._outage()) is not None:
+                raise StorageUnavailable(outage)  # nobody should wait for that
+            return await database.stored_requests(keys, window_s)
+
+        return lookup
+
+    def _start_worker(self, journal: Journal, database: Database, after: int) -> None:
         encoder = ReferenceEncoder() if self.settings.codecs == "reference" else None
         policy = FlushPolicy(self.settings.batch_size, self.settings.flush_interval.total_seconds())
-        worker = BatchWorker(journal, database.repository(encoder), policy, self.telemetry)
+        repository = database.repository(encoder, journal.id)
+        worker = self._worker = BatchWorker(journal, repository, policy, self.telemetry, after=after)
         worker.start_batch_processing()
         self._ends.push_async_callback(self._drain, journal, worker)
-        return worker
+        purger = asyncio.create_task(self._purge(database), name="purge")
+        self._ends.callback(purger.cancel)
 
-    async def _drain(self, journal: MemoryJournal, worker: BatchWorker[Entry]) -> None:
+    async def _purge(self, database: Database) -> None:
+        """Now and then removes from the database what nobody will ask for again."""
+        window_s = self.settings.request_id_window.total_seconds()
+        while True:
+            await asyncio.sleep(_PURGE_EVERY_S)
+            try:
+                await database.purge(window_s)
+            except StorageError as error:
+                logger.warning("old request ids could not be removed, which is tried again: {}", error)
+
+    async def _drain(self, journal: Journal, worker: BatchWorker) -> None:
         journal.close()
         if waiting := journal.held_rows:
             logger.info("storing {} queued metrics before the end", waiting)
-        if await worker.drain(self._left_s()):
+        # What is on disk need not wait for a database that is gone.
+        if await worker.drain(self._left_s(), patient=not journal.durable) or journal.durable:
             return
         self._lost = journal.held_rows
         logger.error(
@@ -185,10 +252,12 @@ class App:
             worker.failure or "the database was too slow",
         )
 
-    async def _start_fronts(self, journal: MemoryJournal, health: Health) -> Addresses:
+    async def _start_fronts(self, journal: Journal, requests: RequestIds, health: Health) -> Addresses:
         settings = self.settings
         limits = Limits(time_past_max=settings.time_past_max, time_future_max=settings.time_future_max)
-        service = IngestorService(journal, Rules(limits), self.telemetry)
+        default = journal.default_level if settings.ack is None else Ack[settings.ack.upper()]
+        acks = AckPolicy(default, settings.commit_wait_max.total_seconds())
+        service = IngestorService(journal, requests, Rules(limits), acks=acks, telemetry=self.telemetry)
         descriptors = Descriptors.of_package(_GENERATED)
         native = settings.codecs == "native" and columns.native_available()
         decoder = columns.NativeDecoder if native else columns.ReferenceDecoder
@@ -196,7 +265,7 @@ class App:
         grpc = GrpcServer(rpcs, message_bytes_max=settings.message_bytes_max, lane=settings.grpc_lane)
         http = HttpServer(
             Router(rpcs, descriptors.pool, elements_max=limits.rows_max),
-            _pages(health, self.telemetry),
+            _pages(health, self.telemetry, journal),
             body_bytes_max=settings.message_bytes_max,
         )
         self._ends.push_async_callback(self._close_fronts, grpc, http)
@@ -212,7 +281,7 @@ class App:
             logger.warning("some calls under way were not answered within DRAIN_TIMEOUT")
         await asyncio.gather(grpc.close(), http.close())
 
-    def _health(self, database: Database, journal: MemoryJournal, worker: BatchWorker[Entry]) -> Health:
+    def _health(self, database: Database, journal: Journal) -> Health:
         look: asyncio.Task[str | None] | None = None
         looked_at_s = float("-inf")
 
@@ -220,14 +289,14 @@ class App:
             return "the server is stopping" if self.stopping else None
 
         async def room() -> str | None:
+            if isinstance(journal, DiskJournal) and journal.problem is not None:
+                return f"the journal can't be written: {journal.problem}"
             return f"the queue is full ({journal.held_rows} metrics wait)" if journal.full else None
 
         async def storing() -> str | None:
             nonlocal look, looked_at_s
-            if self._embedded_problem is not None:
-                return self._embedded_problem
-            if worker.failure is not None:
-                return worker.failure
+            if (outage := self._outage()) is not None:
+                return outage
             # One look at a time, whoever asks, and each answer is as old as _DATABASE_LOOK_S at the most.
             if look is None or (look.done() and time.monotonic() - looked_at_s > _DATABASE_LOOK_S):
                 looked_at_s = time.monotonic()
@@ -237,7 +306,8 @@ class App:
         health = Health()
         health.add("accepting", accepting)
         health.add("queue", room)
-        health.add("database", storing)
+        # A disk journal takes metrics without it, which is what it is for.
+        health.add("database", storing, vital=not journal.durable)
         return health
 
 
@@ -251,25 +321,17 @@ async def to_its_end(cleanup: Awaitable[object]) -> None:
         raise
 
 
-def _queue_limits(settings: Settings) -> QueueLimits:
-    return QueueLimits(
-        rows=settings.queue_capacity,
-        bytes=settings.queue_bytes,
-        waiting_bytes=settings.queue_bytes // _WAITING_SHARE,
-        admission_wait_s=settings.admission_wait.total_seconds(),
-    )
-
-
-def _pages(health: Health, telemetry: Telemetry) -> dict[str, Page]:
+def _pages(health: Health, telemetry: Telemetry, journal: Journal) -> dict[str, Page]:
     async def healthz() -> tuple[int, str, bytes]:
         return json_page(200, {"status": "alive"})
 
     async def readyz() -> tuple[int, str, bytes]:
-        problems = await health.problems()
-        checks = {name: problems.get(name, "ok") for name in health.names}
-        return json_page(
-            503 if problems else 200, {"status": "not ready" if problems else "ready", "checks": checks}
-        )
+        looked = await health.look()
+        pending = {"metrics": journal.held_rows, "oldest_age_seconds": round(journal.oldest_age_s(), 3)}
+        body: dict[str, object] = {"status": looked.status, "checks": looked.checks, "pending": pending}
+        if isinstance(journal, DiskJournal):
+            body["journal"] = {"bytes": journal.size_bytes, "room_bytes": journal.room_bytes}
+        return json_page(503 if looked.status == "not ready" else 200, body)
 
     async def metrics() -> tuple[int, str, bytes]:
         return 200, CONTENT_TYPE, telemetry.render()

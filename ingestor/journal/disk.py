@@ -139,6 +139,11 @@ class DiskJournal:
         return self._log.size_bytes
 
     @property
+    def room_bytes(self) -> int:
+        """What the log may still take."""
+        return max(0, self._room_bytes)
+
+    @property
     def problem(self) -> str | None:
         """Why nothing can be written at the moment."""
         return self._problem

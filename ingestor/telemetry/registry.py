@@ -23,6 +23,7 @@ from prometheus_client.gc_collector import GCCollector
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _FLUSH_ROWS = (1, 5, 10, 50, 100, 500, 1_000, 5_000, 10_000, 20_000, 50_000, 100_000, 500_000)
+_SYNC_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 _FLUSH_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
@@ -94,6 +95,24 @@ class Telemetry:
         )
         # Read when scraped: requests that wait for room in the queue (up to ADMISSION_WAIT).
         self.waiting_requests = self._gauge("ingestor_queue_waiting_requests", "Requests waiting for room.")
+        # Moves with each group of requests that is written to the disk journal: write and fdatasync.
+        self.sync_seconds = Histogram(
+            "ingestor_journal_sync_seconds",
+            "Seconds that writing to the disk journal took.",
+            buckets=_SYNC_SECONDS,
+            registry=self.registry,
+        )
+        # Read when scraped: what the disk journal takes on disk, committed entries that are kept among it.
+        self.journal_bytes = self._gauge("ingestor_journal_bytes", "Bytes of the disk journal's files.")
+        # Set once, when the disk journal is opened.
+        self.journal_bytes_max = self._gauge("ingestor_journal_bytes_max", "What they may be at most.")
+        # Moves when the disk does not give back what was written: alert on any. Those metrics are not pending
+        # any more.
+        self.lost = self._counter("ingestor_metrics_lost", "Acknowledged metrics that a damaged disk took.")
+        # Set when the disk journal is opened: positions that should be there and are not (the log names them).
+        self.journal_gaps = self._gauge(
+            "ingestor_journal_gap_entries", "Entries missing from the disk journal."
+        )
         # Set once, when the queue is made.
         self.capacity = self._gauge("ingestor_queue_capacity", "Metrics that the queue holds at most.")
 

@@ -1,0 +1,108 @@
+"""Opens the journal that the settings ask for, and brings it into accord with the database: whose entries it holds,
+and up to where they are committed there.
+
+Part of the composition root: journal and database don't know each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeAlias
+
+from loguru import logger
+
+from ingestor.errors import JournalProblem
+from ingestor.journal import DiskJournal, MemoryJournal, QueueLimits, RequestIds
+from ingestor.journal.files import open_directory
+from ingestor.journal.log import LogLimits, SegmentLog
+from ingestor.model.delivery import NOTHING
+from ingestor.settings import Settings
+from ingestor.storage.database import Database
+from ingestor.telemetry import Telemetry
+
+Journal: TypeAlias = MemoryJournal | DiskJournal
+Outage: TypeAlias = "Callable[[], str | None]"
+
+JOURNAL_DIR = "journal"
+# Of the bytes that the queue may hold, those that requests waiting for room may hold beside it.
+_WAITING_SHARE = 4
+
+
+async def open_memory_journal(
+    settings: Settings, database: Database, requests: RequestIds, telemetry: Telemetry
+) -> MemoryJournal:
+    """An empty one. Raises DatabaseProblem."""
+    journal = MemoryJournal(queue_limits(settings), requests, on_taken=telemetry.received.inc)
+    await database.begin_cursor(journal.id, NOTHING, durable=False)
+    return journal
+
+
+async def open_log(settings: Settings) -> SegmentLog:
+    """The files of the disk journal. Raises JournalProblem."""
+    limits = LogLimits(settings.journal_bytes_max, retention_s=settings.journal_retention.total_seconds())
+    return await asyncio.to_thread(
+        lambda: SegmentLog.open(open_directory(settings.data_dir / JOURNAL_DIR), limits)
+    )
+
+
+async def committed_in(database: Database, log: SegmentLog) -> int:
+    """Up to where the database has this journal's entries. Raises JournalProblem for a journal that waits for
+    another database, DatabaseProblem."""
+    if log.database is not None and log.database != database.identity and log.committed_hint < log.last:
+        msg = (
+            f"the journal {log.where} holds metrics for another database (entries {log.committed_hint + 1} to"
+            f" {log.last}; it knows that one as {log.database}, this one is {database.identity}): name that one in"
+            " DATABASE_URL, or let this one have them: ingestor journal adopt"
+        )
+        raise JournalProblem(msg)
+    if log.database != database.identity:
+        await adopt(database, log)
+    cursor = await database.cursor(log.id)
+    if cursor is None:
+        cursor = NOTHING
+        await database.begin_cursor(log.id, cursor, durable=True)
+    if cursor < log.committed_hint:
+        logger.error(
+            "the database had this journal's entries up to {} and has them up to {} now: it was restored to an"
+            " earlier moment, or lost commits in a failover; what is still in the journal is stored again",
+            log.committed_hint,
+            cursor,
+        )
+    return cursor
+
+
+async def adopt(database: Database, log: SegmentLog) -> None:
+    """From now on the journal is this database's; what it holds and has not committed elsewhere is stored here."""
+    if log.database is not None:
+        logger.warning("the journal {} goes on with another database, {}", log.where, database.identity)
+    await database.begin_cursor(log.id, log.committed_hint, durable=True)
+    await asyncio.to_thread(log.bind, database.identity)
+
+
+def disk_journal(
+    settings: Settings, log: SegmentLog, requests: RequestIds, telemetry: Telemetry, outage: Outage
+) -> DiskJournal:
+    """The journal on an open log."""
+    telemetry.journal_bytes.set_function(lambda: log.size_bytes)
+    telemetry.journal_bytes_max.set(settings.journal_bytes_max)
+    telemetry.journal_gaps.set(sum(gap.last - gap.first + 1 for gap in log.recovery.gaps))
+    return DiskJournal(
+        log,
+        queue_limits(settings),
+        requests,
+        on_taken=telemetry.received.inc,
+        on_synced=telemetry.sync_seconds.observe,
+        on_lost=telemetry.lost.inc,
+        outage=outage,
+    )
+
+
+def queue_limits(settings: Settings) -> QueueLimits:
+    """The bounds in memory, and how long one waits for room."""
+    return QueueLimits(
+        rows=settings.queue_capacity,
+        bytes=settings.queue_bytes,
+        waiting_bytes=settings.queue_bytes // _WAITING_SHARE,
+        admission_wait_s=settings.admission_wait.total_seconds(),
+    )
