@@ -328,7 +328,7 @@ class IngestorService(AnalyticsServiceBase):
         self._count_rejected(rows)
         offered = " and ".join(each.name for each in sorted(self._queue.levels))
         problem = (
-            f"is no AckLevel: {level}"
+            f"is no AckLevel: {int(level)}"
             if ack is None
             else f"can't be {ack.name}: this server offers {offered}"
         )

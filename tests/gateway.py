@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from grpclib.client import Channel
 from ingestor_api.analytics.v1 import AnalyticsServiceStub
 
 from ingestor.app import App
-from ingestor.settings import load
+from ingestor.settings import Settings, load
 
 FIRST_DESIGN: dict[str, Any] = {
     "batch_size": 5,
@@ -70,10 +71,16 @@ class Gateway:
 
 @asynccontextmanager
 async def gateway(database_url: str, **flags: Any) -> AsyncIterator[Gateway]:
-    """Serves on free ports; stops in order at the end."""
-    settings = load(
-        {"database_url": database_url, "grpc_port": 0, "http_port": 0, "flush_interval": "20ms", **flags}
-    )
+    """Serves on free ports, with a DATA_DIR of its own unless told; stops in order at the end."""
+    with tempfile.TemporaryDirectory(prefix="ingestor-test-") as folder:
+        usual = {"grpc_port": 0, "http_port": 0, "flush_interval": "20ms", "data_dir": folder}
+        settings = load({"database_url": database_url, **usual, **flags})
+        async with _serving(settings) as served:
+            yield served
+
+
+@asynccontextmanager
+async def _serving(settings: Settings) -> AsyncIterator[Gateway]:
     app = App(settings)
     addresses = await app.start()
     channel = Channel(addresses.host, addresses.grpc_port)

@@ -95,13 +95,15 @@ class ServerProcess:
 
 @asynccontextmanager
 async def serve(cwd: Path, *flags: str, **settings: str) -> AsyncIterator[ServerProcess]:
-    """Starts `ingestor serve` on free ports with JSON logs; killed at the end if it still runs."""
+    """Starts `ingestor serve` on free ports with JSON logs and a DATA_DIR in `cwd`, unless told otherwise;
+    killed at the end if it still runs."""
+    usual = {"grpc_port": "0", "http_port": "0", "log_format": "json", "data_dir": str(cwd / "data")}
     process = await asyncio.create_subprocess_exec(
         *COMMAND,
         "serve",
         *flags,
         cwd=cwd,
-        env=environment(**{"grpc_port": "0", "http_port": "0", "log_format": "json", **settings}),
+        env=environment(**{**usual, **settings}),
         stderr=asyncio.subprocess.PIPE,
     )
     server = ServerProcess(process)

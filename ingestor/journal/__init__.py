@@ -2,7 +2,11 @@
 disk beyond that."""
 
 from ingestor.journal.admission import QueueLimits
-from ingestor.journal.disk import DiskJournal
+
+try:
+    from ingestor.journal.disk import DiskJournal
+except ImportError:
+    pass
 from ingestor.journal.memory import MemoryJournal
 from ingestor.journal.request_ids import RequestIds
 

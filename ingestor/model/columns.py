@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +27,8 @@ Mask = npt.NDArray[np.bool_]
 Micros = npt.NDArray[np.int64]
 
 _TIME = SCHEMA.field("time").type
+_EARLIEST_US = microseconds(datetime.min.replace(tzinfo=UTC))
+_LATEST_US = microseconds(datetime.max.replace(tzinfo=UTC))
 _NAMED = ("service_name", "metric_name", "labels")
 
 # Of ASCII; what lies beyond is looked at more closely.
@@ -63,8 +65,15 @@ class ColumnRules:
         """Of a call of `method` with these metrics; `metrics` as for `check`."""
         services, names, values, times, labels = metrics.flatten()
         seconds, nanos = (column.to_numpy(zero_copy_only=False) for column in _children(times))
-        unset = times.is_null().to_numpy(zero_copy_only=False)
-        time_us = pa.array(seconds * 1_000_000 + nanos // 1_000, mask=unset)
+        early = seconds < SECONDS_MIN
+        late = (seconds > SECONDS_MAX) | (nanos < 0) | (nanos > NANOS_MAX)
+        # As `to_datetime` does; what would overflow is not looked at.
+        moments = np.select(
+            [early, late],
+            [_EARLIEST_US, _LATEST_US],
+            np.clip(seconds, SECONDS_MIN, SECONDS_MAX) * 1_000_000 + nanos // 1_000,
+        )
+        time_us = pa.array(moments, mask=times.is_null().to_numpy(zero_copy_only=False))
         return fingerprint(method, [services, names, values, time_us, self._label_ids(labels)])
 
     def series_fingerprint(self, method: str, series: pa.StructArray) -> bytes:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingestor.errors import Overloaded
-from ingestor.journal import Entry, MemoryJournal, QueueLimits
-from tests.journal.contract import MANY, JournalContract, batch, limits, turns
+from ingestor.journal import MemoryJournal, QueueLimits, RequestIds
+from ingestor.model import Ack, DeadRow, Entry, Outcome
+from tests.journal.contract import MANY, JournalContract, batch, limits, settle_all, turns
 
 
 class TestMemoryJournal(JournalContract):
     """The contract."""
 
-    def make(self, limits: QueueLimits) -> MemoryJournal:
-        return MemoryJournal(limits)
+    def make(self, limits: QueueLimits, requests: RequestIds | None = None) -> MemoryJournal:
+        return MemoryJournal(limits, requests)
 
 
 async def test_the_age_is_that_of_the_oldest_unread_entry() -> None:
@@ -24,13 +26,13 @@ async def test_the_age_is_that_of_the_oldest_unread_entry() -> None:
     now = 100.0
     journal = MemoryJournal(limits(), clock=lambda: now)
     assert journal.age_s() == 0
-    await journal.offer(batch(2))
+    await journal.offer(batch(2), Ack.QUEUED)
     now = 103.0
     assert journal.age_s() == 3
-    entries = journal.read(1)
+    entries = await journal.read(1)
     assert journal.age_s() == 0
     assert journal.oldest_age_s() == 3
-    journal.settle(entries)
+    await journal.settle(entries, Outcome())
     assert journal.oldest_age_s() == 0
 
 
@@ -38,11 +40,11 @@ async def test_what_is_taken_is_told() -> None:
     """Rows are counted in the moment in which they are taken, also those that waited for room."""
     taken: list[int] = []
     journal = MemoryJournal(limits(rows=3, wait_s=30), on_taken=taken.append)
-    await journal.offer(batch(3))
-    waiting = asyncio.create_task(journal.offer(batch(2)))
+    await journal.offer(batch(3), Ack.QUEUED)
+    waiting = asyncio.create_task(journal.offer(batch(2), Ack.QUEUED))
     await turns()
     assert taken == [3]
-    journal.settle(journal.read(MANY))
+    await settle_all(journal)
     await waiting
     assert taken == [3, 2]
 
@@ -68,35 +70,39 @@ def test_random_use_against_a_list(steps: list[tuple[str, int]]) -> None:
 
 async def _random_use(steps: list[tuple[str, int]]) -> None:
     journal = MemoryJournal(limits(rows=6, wait_s=1000))
-    offers: dict[float, asyncio.Task[None]] = {}
-    unsettled: list[Entry] = []
+    offers: dict[float, asyncio.Task[Sequence[DeadRow]]] = {}
+    unsettled: list[list[Entry]] = []
     seen: list[float] = []
 
-    def read(rows: int) -> None:
-        entries = journal.read(rows)
-        unsettled.extend(entries)
+    async def read(rows: int) -> None:
+        entries = await journal.read(rows)
+        if entries:
+            unsettled.append(entries)
         seen.extend(entry.batch.columns.column("value")[0].as_py() for entry in entries)
+
+    async def settle() -> None:
+        for entries in unsettled:
+            await journal.settle(entries, Outcome())
+        unsettled.clear()
 
     for number, (step, argument) in enumerate(steps):
         if step == "offer":
-            offers[float(number)] = asyncio.create_task(journal.offer(batch(argument, float(number))))
+            offers[float(number)] = asyncio.create_task(
+                journal.offer(batch(argument, float(number)), Ack.QUEUED)
+            )
         elif step == "read":
-            read(argument)
+            await read(argument)
         elif step == "settle":
-            journal.settle(unsettled)
-            unsettled.clear()
-        else:
-            waiting = [task for task in offers.values() if not task.done()]
-            if waiting:
-                waiting[argument % len(waiting)].cancel()
+            await settle()
+        elif waiting := [task for task in offers.values() if not task.done()]:
+            waiting[argument % len(waiting)].cancel()
         await turns()
         assert 0 <= journal.held_rows <= 6
     while journal.held_rows:
-        read(MANY)
-        journal.settle(unsettled)
-        unsettled.clear()
+        await read(MANY)
+        await settle()
         await turns()
     results = await asyncio.gather(*offers.values(), return_exceptions=True)
-    taken = [value for value, result in zip(offers, results, strict=True) if result is None]
+    taken = [value for value, result in zip(offers, results, strict=True) if result == ()]
     assert seen == taken
     assert not any(isinstance(result, Overloaded) for result in results)
