@@ -2,11 +2,7 @@
 disk beyond that."""
 
 from ingestor.journal.admission import QueueLimits
-
-try:
-    from ingestor.journal.disk import DiskJournal
-except ImportError:
-    pass
+from ingestor.journal.disk import DiskJournal
 from ingestor.journal.memory import MemoryJournal
 from ingestor.journal.request_ids import RequestIds
 

@@ -6,7 +6,7 @@ It holds no rows, and decides nothing; it tells each receipt, and the request id
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from ingestor.journal.receipts import Offer, Receipt
@@ -27,8 +27,10 @@ class _Due(NamedTuple):
 class Commits:
     """What waits for a commit."""
 
-    def __init__(self, requests: RequestIds) -> None:
+    def __init__(self, requests: RequestIds, urge: Callable[[], object]) -> None:
+        """`urge` makes the journal hurry."""
         self._requests = requests
+        self._urge = urge
         self._due: deque[_Due] = deque()
 
     def add(self, position: int, first: int, offer: Offer) -> None:
@@ -61,7 +63,7 @@ class Commits:
                 receipt = Receipt()
                 receipt.advance(Ack.JOURNALED)
                 due[at, first] = _Due(at, first, rows, request, receipt)
-                self._requests.hold(request, receipt)
+                self._requests.hold(request, receipt, self._urge)
         self._due = deque(due[key] for key in sorted(due))
 
     def _tell(self, due: _Due, dead: tuple[DeadRow, ...]) -> None:

@@ -96,7 +96,7 @@ class DiskJournal:
         self._backlog = Backlog(log.last)
         # What was read at once and is not settled yet, oldest first.
         self._read: deque[Sequence[Entry]] = deque()
-        self._commits = Commits(self._requests)
+        self._commits = Commits(self._requests, self._urge)
         self._committed = self._released = self._urgent = NOTHING
         # Rows that are durable and not settled, and those that are acknowledged although they are not written.
         self._durable_rows = self._queued_rows = 0
@@ -291,7 +291,7 @@ class DiskJournal:
             self._queued_rows += offer.batch.rows
             self._on_taken(offer.batch.rows)
         if offer.request is not None and offer.receipt is not None:
-            self._requests.hold(offer.request, offer.receipt)
+            self._requests.hold(offer.request, offer.receipt, self._urge)
         self._offered.set()
         self._idle.clear()
 
@@ -441,6 +441,11 @@ class DiskJournal:
             if len(survey.placed) < HELD_MAX:
                 survey.placed.extend((summary.position, placed) for placed in summary.requests)
         return survey
+
+    def _urge(self) -> None:
+        """Somebody waits for the commit of something that is here."""
+        self._urgent = self._backlog.last
+        self._wake()
 
     def _wake(self) -> None:
         self._reader.wake()

@@ -58,7 +58,7 @@ class MemoryJournal:
         self._entries: deque[Entry] = deque()
         # What was read at once and is not settled yet, oldest first.
         self._read: deque[list[Entry]] = deque()
-        self._commits = Commits(self._requests)
+        self._commits = Commits(self._requests, self._urge)
         self._position = NOTHING
         self._urgent = NOTHING
         self._waiting_rows = self._held_rows = self._held_bytes = 0
@@ -200,10 +200,9 @@ class MemoryJournal:
         if receipt is not None:
             self._commits.add(self._position, 0, offer)
             if request is not None:
-                self._requests.hold(request, receipt)
+                self._requests.hold(request, receipt, self._urge)
             if offer.ack is Ack.COMMITTED:
-                self._urgent = self._position
-                self._wake()
+                self._urge()
         self._on_taken(batch.rows)
         self._waiting_rows += batch.rows
         self._held_rows += batch.rows
@@ -214,6 +213,11 @@ class MemoryJournal:
         for entry in entries:
             self._held_rows -= entry.batch.rows
             self._held_bytes -= entry.batch.size_bytes
+
+    def _urge(self) -> None:
+        """Somebody waits for the commit of something that is here."""
+        self._urgent = self._position
+        self._wake()
 
     def _wake(self) -> None:
         self._reader.wake()

@@ -29,14 +29,17 @@ _ANSWER_S_MAX = 2.0
 
 
 class Earlier:
-    """A request that was seen before."""
+    """A request that was seen before. `urge` makes its journal hurry."""
 
-    def __init__(self, request: Request, receipt: Receipt) -> None:
+    def __init__(self, request: Request, receipt: Receipt, urge: Callable[[], object]) -> None:
         self.request = request
         self._receipt = receipt
+        self._urge = urge
 
     async def reached(self, ack: Ack) -> Sequence[DeadRow]:
         """As `Receipt.reached`."""
+        if ack is Ack.COMMITTED:
+            self._urge()
         return await self._receipt.reached(ack)
 
 
@@ -78,11 +81,11 @@ class RequestIds:
         if claim is not None:
             claim.set_result(None)
 
-    def hold(self, request: Request, receipt: Receipt) -> None:
-        """It waits in the journal; who comes with its name from here on is told of it."""
+    def hold(self, request: Request, receipt: Receipt, urge: Callable[[], object]) -> None:
+        """It waits in a journal, which `urge` makes hurry; who comes with its name from here on is told of it."""
         self.release(request)
         if len(self._held) < HELD_MAX:
-            self._held[request.key] = Earlier(request, receipt)
+            self._held[request.key] = Earlier(request, receipt, urge)
 
     def drop(self, request: Request) -> None:
         """The journal could not keep it."""
@@ -140,4 +143,8 @@ class RequestIds:
 def _earlier(stored: StoredRequest) -> Earlier:
     receipt = Receipt()
     receipt.advance(Ack.COMMITTED, stored.dead)
-    return Earlier(stored.request, receipt)
+    return Earlier(stored.request, receipt, _no_need)
+
+
+def _no_need() -> None:
+    """It is committed."""

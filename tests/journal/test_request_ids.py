@@ -46,7 +46,7 @@ async def test_another_request_of_the_same_name_is_a_conflict(where: str) -> Non
     """Wherever the first one is known from; and the name is not claimed by it."""
     ids = RequestIds(Database(StoredRequest(REQUEST)).lookup if where == "stored" else None)
     if where == "held":
-        ids.hold(REQUEST, Receipt())
+        ids.hold(REQUEST, Receipt(), lambda: None)
     elif where == "recent":
         ids.committed(REQUEST, ())
     for _ in range(2):
@@ -66,7 +66,7 @@ async def test_the_second_of_two_at_once_waits_for_the_first() -> None:
     assert await second is None
     await turns()
     assert not third.done()
-    ids.hold(REQUEST, Receipt())  # taken
+    ids.hold(REQUEST, Receipt(), lambda: None)  # taken
     assert await third is not None
 
 
