@@ -44,7 +44,7 @@ async def until(condition: Callable[[], bool]) -> None:
     """Waits for it."""
     async with asyncio.timeout(10):
         while not condition():
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
 
 
 async def turns(count: int = 5) -> None:
