@@ -7,24 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from loguru import logger
 
-from ingestor.batching import Backoff, BatchWorker, FlushPolicy
-from ingestor.errors import DataDirProblem, StorageError, StorageUnavailable
-from ingestor.journal import DiskJournal, MemoryJournal, RequestIds
-from ingestor.journal.request_ids import Lookup
-from ingestor.journals import Journal, committed_in, disk_journal, open_log, open_memory_journal
-from ingestor.model import Ack, Limits, RequestKey, Rules, StoredRequest
-from ingestor.model.delivery import NOTHING
+from ingestor.batching import Backoff
+from ingestor.errors import DataDirProblem
+from ingestor.journal import DiskJournal, RequestIds
+from ingestor.journals import Journal, disk_journal, memory_journal
+from ingestor.model import Ack, Limits, Rules
 from ingestor.service import AckPolicy, IngestorService
 from ingestor.settings import Settings
-from ingestor.storage.copy import ReferenceEncoder
-from ingestor.storage.database import Database, DatabaseFacts, open_database
+from ingestor.storage.database import Database
 from ingestor.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from ingestor.storing import Storing
 from ingestor.telemetry import Health, Telemetry
 from ingestor.telemetry.registry import CONTENT_TYPE
 from ingestor.transport import columns
@@ -35,12 +33,8 @@ from ingestor.transport.transcoding import Router
 
 _GENERATED = "ingestor_api"
 _EMBEDDED_BACKOFF = Backoff(first_s=1.0)
-# A probe is answered from the last look at the database for so long, however often it is asked.
-_DATABASE_LOOK_S = 1.0
-_DATABASE_ANSWER_S = 2.0
 # Of the time that stopping may take, calls under way get so much at most: the queue needs some, too.
 _CALLS_SHARE = 0.6
-_PURGE_EVERY_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +62,15 @@ class App:
         self._left_s: Callable[[], float] = lambda: 0.0
         self._lost = 0
         self._embedded_problem: str | None = None
-        self._database: Database | None = None
         self._journal: Journal | None = None
-        self._worker: BatchWorker | None = None
+        self._storing = Storing(
+            settings, self.telemetry, lambda: self.database_url, lambda: self._embedded_problem
+        )
 
     @property
-    def database(self) -> Database:
-        """The database. Only after `start`."""
-        assert self._database is not None
-        return self._database
-
-    @property
-    def facts(self) -> DatabaseFacts:
-        """What the database is. Only after `start`."""
-        return self.database.facts
+    def database(self) -> Database | None:
+        """The database, once it is there. Only after `start`."""
+        return self._storing.database
 
     def held_entries(self) -> int:
         """How many requests' metrics wait for the database."""
@@ -93,15 +82,13 @@ class App:
         try:
             if self.settings.embedded:
                 await self._start_embedded()
-            database = await self._open_database()
-            requests = RequestIds(self._lookup(database))
-            if self.settings.journal == "disk":
-                journal, after = await self._open_disk_journal(database, requests)
-            else:
-                journal, after = await self._open_memory_journal(database, requests), NOTHING
-            self._watch(journal)
-            self._start_worker(journal, database, after)
-            return await self._start_fronts(journal, requests, self._health(database, journal))
+            journal, requests = await self._open_journal()
+            # A journal that knows its database can wait for it; without one, a wrong address should be told at
+            # once.
+            may_be_gone = isinstance(journal, DiskJournal) and journal.log.database is not None
+            await self._storing.begin(journal, may_be_gone=may_be_gone)
+            self._ends.push_async_callback(self._drain, journal)
+            return await self._start_fronts(journal, requests, self._health(journal))
         except BaseException:  # cancelled by Ctrl-C, too: whatever was started must end; it is raised again
             await self.stop(timeout_s=5.0)
             raise
@@ -145,42 +132,29 @@ class App:
                     await asyncio.sleep(_EMBEDDED_BACKOFF.delay_s(failures, 0.5))
                 else:
                     self._embedded_problem = None
-            if self._database is not None:
-                self._database.move(self.database_url)
+            if self.database is not None:
+                self.database.move(self.database_url)
 
-    async def _open_database(self) -> Database:
-        database = self._database = await open_database(
-            self.database_url, column_store=self.settings.column_store, telemetry=self.telemetry
+    async def _open_journal(self) -> tuple[Journal, RequestIds]:
+        requests = RequestIds(self._storing.stored_requests)
+        journal: Journal
+        if self.settings.journal == "disk":
+            journal = await disk_journal(
+                self.settings, requests, self.telemetry, lambda: self._storing.outage
+            )
+            self._ends.push_async_callback(self._end_journal, journal)
+        else:
+            journal = memory_journal(self.settings, requests, self.telemetry)
+        self._ends.push_async_callback(lambda: self._storing.close(journal, max(1.0, self._left_s())))
+        self._journal = journal
+        self.telemetry.watch_queue(
+            rows=lambda: journal.held_rows,
+            size_bytes=lambda: journal.held_bytes,
+            age_s=journal.oldest_age_s,
+            waiting_requests=lambda: journal.waiting_offers,
+            capacity=self.settings.queue_capacity,
         )
-        self._ends.push_async_callback(self._close_database, database)
-        for migration in database.applied:
-            logger.info("applied migration {:04} {}", migration.version, migration.name)
-        return database
-
-    async def _close_database(self, database: Database) -> None:
-        await database.close(max(1.0, self._left_s()))
-
-    async def _open_memory_journal(self, database: Database, requests: RequestIds) -> Journal:
-        journal = await open_memory_journal(self.settings, database, requests, self.telemetry)
-        self._ends.push_async_callback(self._forget_cursor, database, journal)
-        return journal
-
-    async def _forget_cursor(self, database: Database, journal: MemoryJournal) -> None:
-        """Its cursor will not be asked for again. (If that fails, it is purged some day.)"""
-        with suppress(StorageError, TimeoutError):
-            async with asyncio.timeout(_DATABASE_ANSWER_S):
-                await database.forget_cursor(journal.id)
-
-    async def _open_disk_journal(self, database: Database, requests: RequestIds) -> tuple[Journal, int]:
-        log = await open_log(self.settings)
-        journal = disk_journal(self.settings, log, requests, self.telemetry, self._outage)
-        self._ends.push_async_callback(self._end_journal, journal)
-        after = await committed_in(database, log)
-        if recovered := await journal.resume(after):
-            self.telemetry.received.inc(recovered)
-            logger.info("storing {} metrics that the journal holds from before", recovered)
-        journal.start()
-        return journal, after
+        return journal, requests
 
     async def _end_journal(self, journal: DiskJournal) -> None:
         kept = journal.held_rows - journal.unwritten_rows
@@ -194,62 +168,18 @@ class App:
         if kept > 0:
             logger.warning("{} metrics stay in the journal; the next start stores them", kept)
 
-    def _watch(self, journal: Journal) -> None:
-        self._journal = journal
-        self.telemetry.watch_queue(
-            rows=lambda: journal.held_rows,
-            size_bytes=lambda: journal.held_bytes,
-            age_s=journal.oldest_age_s,
-            waiting_requests=lambda: journal.waiting_offers,
-            capacity=self.settings.queue_capacity,
-        )
-
-    def _outage(self) -> str | None:
-        """Why nothing can be stored at the moment."""
-        return self._embedded_problem or (None if self._worker is None else self._worker.failure)
-
-    def _lookup(self, database: Database) -> Lookup:
-        window_s = self.settings.request_id_window.total_seconds()
-
-        async def lookup(keys: Sequence[RequestKey]) -> Mapping[RequestKey, StoredRequest]:
-            if (outage := self._outage()) is not None:
-                raise StorageUnavailable(outage)  # nobody should wait for that
-            return await database.stored_requests(keys, window_s)
-
-        return lookup
-
-    def _start_worker(self, journal: Journal, database: Database, after: int) -> None:
-        encoder = ReferenceEncoder() if self.settings.codecs == "reference" else None
-        policy = FlushPolicy(self.settings.batch_size, self.settings.flush_interval.total_seconds())
-        repository = database.repository(encoder, journal.id)
-        worker = self._worker = BatchWorker(journal, repository, policy, self.telemetry, after=after)
-        worker.start_batch_processing()
-        self._ends.push_async_callback(self._drain, journal, worker)
-        purger = asyncio.create_task(self._purge(database), name="purge")
-        self._ends.callback(purger.cancel)
-
-    async def _purge(self, database: Database) -> None:
-        """Now and then removes from the database what nobody will ask for again."""
-        window_s = self.settings.request_id_window.total_seconds()
-        while True:
-            await asyncio.sleep(_PURGE_EVERY_S)
-            try:
-                await database.purge(window_s)
-            except StorageError as error:
-                logger.warning("old request ids could not be removed, which is tried again: {}", error)
-
-    async def _drain(self, journal: Journal, worker: BatchWorker) -> None:
+    async def _drain(self, journal: Journal) -> None:
         journal.close()
         if waiting := journal.held_rows:
             logger.info("storing {} queued metrics before the end", waiting)
         # What is on disk need not wait for a database that is gone.
-        if await worker.drain(self._left_s(), patient=not journal.durable) or journal.durable:
+        if await self._storing.drain(self._left_s(), patient=not journal.durable) or journal.durable:
             return
         self._lost = journal.held_rows
         logger.error(
             "{} acknowledged metrics were not stored within DRAIN_TIMEOUT and are lost (JOURNAL=memory): {}",
             self._lost,
-            worker.failure or "the database was too slow",
+            self._storing.outage or "the database was too slow",
         )
 
     async def _start_fronts(self, journal: Journal, requests: RequestIds, health: Health) -> Addresses:
@@ -281,10 +211,7 @@ class App:
             logger.warning("some calls under way were not answered within DRAIN_TIMEOUT")
         await asyncio.gather(grpc.close(), http.close())
 
-    def _health(self, database: Database, journal: Journal) -> Health:
-        look: asyncio.Task[str | None] | None = None
-        looked_at_s = float("-inf")
-
+    def _health(self, journal: Journal) -> Health:
         async def accepting() -> str | None:
             return "the server is stopping" if self.stopping else None
 
@@ -293,21 +220,11 @@ class App:
                 return f"the journal can't be written: {journal.problem}"
             return f"the queue is full ({journal.held_rows} metrics wait)" if journal.full else None
 
-        async def storing() -> str | None:
-            nonlocal look, looked_at_s
-            if (outage := self._outage()) is not None:
-                return outage
-            # One look at a time, whoever asks, and each answer is as old as _DATABASE_LOOK_S at the most.
-            if look is None or (look.done() and time.monotonic() - looked_at_s > _DATABASE_LOOK_S):
-                looked_at_s = time.monotonic()
-                look = asyncio.create_task(database.problem(_DATABASE_ANSWER_S))
-            return await asyncio.shield(look)
-
         health = Health()
         health.add("accepting", accepting)
         health.add("queue", room)
         # A disk journal takes metrics without it, which is what it is for.
-        health.add("database", storing, vital=not journal.durable)
+        health.add("database", self._storing.problem, vital=not journal.durable)
         return health
 
 

@@ -29,35 +29,47 @@ JOURNAL_DIR = "journal"
 _WAITING_SHARE = 4
 
 
-async def open_memory_journal(
-    settings: Settings, database: Database, requests: RequestIds, telemetry: Telemetry
-) -> MemoryJournal:
-    """An empty one. Raises DatabaseProblem."""
-    journal = MemoryJournal(queue_limits(settings), requests, on_taken=telemetry.received.inc)
-    await database.begin_cursor(journal.id, NOTHING, durable=False)
+def memory_journal(settings: Settings, requests: RequestIds, telemetry: Telemetry) -> MemoryJournal:
+    """An empty one."""
+    return MemoryJournal(queue_limits(settings), requests, on_taken=telemetry.received.inc)
+
+
+async def disk_journal(
+    settings: Settings, requests: RequestIds, telemetry: Telemetry, outage: Outage
+) -> DiskJournal:
+    """The one in DATA_DIR, which has what it is known to have. Raises JournalProblem."""
+    limits = LogLimits(settings.journal_bytes_max, retention_s=settings.journal_retention.total_seconds())
+    folder = settings.data_dir / JOURNAL_DIR
+    log = await asyncio.to_thread(lambda: SegmentLog.open(open_directory(folder), limits))
+    journal = DiskJournal(
+        log,
+        queue_limits(settings),
+        requests,
+        on_taken=telemetry.received.inc,
+        on_synced=telemetry.sync_seconds.observe,
+        on_lost=telemetry.lost.inc,
+        outage=outage,
+    )
+    telemetry.journal_bytes.set_function(lambda: log.size_bytes)
+    telemetry.journal_bytes_max.set(settings.journal_bytes_max)
+    telemetry.journal_gaps.set(sum(gap.last - gap.first + 1 for gap in log.recovery.gaps))
+    telemetry.received.inc(await journal.resume())
     return journal
 
 
-async def open_log(settings: Settings) -> SegmentLog:
-    """The files of the disk journal. Raises JournalProblem."""
-    limits = LogLimits(settings.journal_bytes_max, retention_s=settings.journal_retention.total_seconds())
-    return await asyncio.to_thread(
-        lambda: SegmentLog.open(open_directory(settings.data_dir / JOURNAL_DIR), limits)
-    )
-
-
-async def committed_in(database: Database, log: SegmentLog) -> int:
+async def committed_in(database: Database, journal: DiskJournal) -> int:
     """Up to where the database has this journal's entries. Raises JournalProblem for a journal that waits for
     another database, DatabaseProblem."""
-    if log.database is not None and log.database != database.identity and log.committed_hint < log.last:
-        msg = (
-            f"the journal {log.where} holds metrics for another database (entries {log.committed_hint + 1} to"
-            f" {log.last}; it knows that one as {log.database}, this one is {database.identity}): name that one in"
-            " DATABASE_URL, or let this one have them: ingestor journal adopt"
-        )
-        raise JournalProblem(msg)
+    log = journal.log
     if log.database != database.identity:
-        await adopt(database, log)
+        if log.database is not None and log.committed_hint < log.last:
+            msg = (
+                f"the journal in DATA_DIR holds metrics for another database (entries {log.committed_hint + 1} to"
+                f" {log.last}, for {log.database}; this one is {database.identity}): name that one in DATABASE_URL,"
+                " or give them to this one: ingestor journal adopt"
+            )
+            raise JournalProblem(msg)
+        await adopt(database, journal)
     cursor = await database.cursor(log.id)
     if cursor is None:
         cursor = NOTHING
@@ -72,30 +84,13 @@ async def committed_in(database: Database, log: SegmentLog) -> int:
     return cursor
 
 
-async def adopt(database: Database, log: SegmentLog) -> None:
+async def adopt(database: Database, journal: DiskJournal) -> None:
     """From now on the journal is this database's; what it holds and has not committed elsewhere is stored here."""
+    log = journal.log
     if log.database is not None:
-        logger.warning("the journal {} goes on with another database, {}", log.where, database.identity)
+        logger.warning("the journal goes on with another database, {}", database.identity)
     await database.begin_cursor(log.id, log.committed_hint, durable=True)
-    await asyncio.to_thread(log.bind, database.identity)
-
-
-def disk_journal(
-    settings: Settings, log: SegmentLog, requests: RequestIds, telemetry: Telemetry, outage: Outage
-) -> DiskJournal:
-    """The journal on an open log."""
-    telemetry.journal_bytes.set_function(lambda: log.size_bytes)
-    telemetry.journal_bytes_max.set(settings.journal_bytes_max)
-    telemetry.journal_gaps.set(sum(gap.last - gap.first + 1 for gap in log.recovery.gaps))
-    return DiskJournal(
-        log,
-        queue_limits(settings),
-        requests,
-        on_taken=telemetry.received.inc,
-        on_synced=telemetry.sync_seconds.observe,
-        on_lost=telemetry.lost.inc,
-        outage=outage,
-    )
+    await journal.bind(database.identity)
 
 
 def queue_limits(settings: Settings) -> QueueLimits:

@@ -56,6 +56,7 @@ class Gateway:
     async def rows(self) -> list[tuple[Any, ...]]:
         """What is stored, by value."""
         database = self.app.database
+        assert database is not None
         async with database.transactions.transaction() as connection:
             found = await connection.fetch(
                 "SELECT time, service_name, metric_name, value, labels::text FROM labeled_metrics ORDER BY value"

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple, ParamSpec, TypeVar
+from uuid import UUID
 
 from loguru import logger
 
@@ -51,7 +52,7 @@ ResultT = TypeVar("ResultT")
 
 
 class DiskJournal:
-    """The queue on an open log. `resume` it, then `start` it, and `end` it at last."""
+    """The queue on an open log. `resume` it first, and `end` it at last."""
 
     levels = frozenset(Ack)
     default_level = Ack.JOURNALED
@@ -72,7 +73,7 @@ class DiskJournal:
         """`on_taken` hears of each batch that is taken, by its number of rows, `on_synced` how long a write took,
         `on_lost` of rows that the disk does not give back; `outage` says why the database takes nothing, if so."""
         self.id = log.id
-        self._log = log
+        self.log = log
         self._limits = limits
         self._requests = requests or RequestIds()
         self._on_taken = on_taken
@@ -136,7 +137,7 @@ class DiskJournal:
     @property
     def size_bytes(self) -> int:
         """What the log takes on disk."""
-        return self._log.size_bytes
+        return self.log.size_bytes
 
     @property
     def room_bytes(self) -> int:
@@ -178,15 +179,17 @@ class DiskJournal:
         self._hurried = True
         self._wake()
 
-    async def resume(self, position: int) -> int:
-        """The database has what stands up to `position`: what lies behind it is read next. Returns how many rows
-        that are."""
-        await self.rewind(position)
-        return self._backlog.waiting_rows
-
-    def start(self) -> None:
-        """Takes offers from now on."""
+    async def resume(self) -> int:
+        """Takes offers from now on. What the log holds and is not known to be committed is read next; returns
+        how many rows that are."""
+        await self.rewind(self.log.committed_hint)
         self._writer = asyncio.create_task(self._write(), name="journal-writer")
+        return self._durable_rows
+
+    async def bind(self, database: UUID) -> None:
+        """What is in the log, and what will be, is for this database."""
+        async with self._files:
+            await self._aside(self.log.bind, database)
 
     async def end(self, timeout_s: float) -> int:
         """Writes what can still be written, for `timeout_s` seconds at most, and closes the log. Returns how many
@@ -202,7 +205,7 @@ class DiskJournal:
             await asyncio.wait([self._writer])
         if self._releasing is not None:
             await asyncio.wait([self._releasing])
-        await self._aside(self._log.close)
+        await self._aside(self.log.close)
         self._thread.shutdown()
         return self._unwritten_rows
 
@@ -373,7 +376,7 @@ class DiskJournal:
 
     async def _from_disk(self, rows_max: int) -> list[Entry]:
         after = self._backlog.read_to
-        records = await self._aside(self._log.read, after, rows_max, _READ_BYTES_MAX)
+        records = await self._aside(self.log.read, after, rows_max, _READ_BYTES_MAX)
         now_s, wall_s = self._clock(), time.time()
         entries = [
             Entry(each.position, each.batch, _monotonic_s(each.taken_at_us, now_s, wall_s), each.requests)
@@ -414,28 +417,28 @@ class DiskJournal:
             for each in joined
         ]
         began_s = time.perf_counter()
-        self._log.append(records)
-        return _Written(joined, self._log.room_bytes(), time.perf_counter() - began_s)
+        self.log.append(records)
+        return _Written(joined, self.log.room_bytes(), time.perf_counter() - began_s)
 
     def _release_aside(self, position: int) -> int:
-        self._log.committed(position)
-        return self._log.room_bytes()
+        self.log.committed(position)
+        return self.log.room_bytes()
 
     def _go_back(self, position: int) -> _Survey:
         """The log at this place, and what lies behind it."""
-        if position > self._log.last:
+        if position > self.log.last:
             logger.warning(
                 "the database has entries up to {} of this journal, which ends at {}",
                 position,
-                self._log.last,
+                self.log.last,
             )
-            self._log.skip_to(position)
-        elif gap := self._log.rewound(position):
+            self.log.skip_to(position)
+        elif gap := self.log.rewound(position):
             logger.error("entries {} to {} are not in the database, and not in the journal any more", *gap)
-        self._room_bytes = self._log.room_bytes()
+        self._room_bytes = self.log.room_bytes()
         now_s, wall_s = self._clock(), time.time()
         survey = _Survey()
-        for summary in self._log.pending(position):
+        for summary in self.log.pending(position):
             survey.rows += summary.rows
             survey.marks.add(summary.position, _monotonic_s(summary.taken_at_us, now_s, wall_s))
             if len(survey.placed) < HELD_MAX:
@@ -452,7 +455,7 @@ class DiskJournal:
 
     def _refusal(self) -> Refusal:
         what = self._problem or (
-            f"the journal is full ({self._log.size_bytes} bytes; {self.held_rows} metrics wait for the database)"
+            f"the journal is full ({self.log.size_bytes} bytes; {self.held_rows} metrics wait for the database)"
             if self._unwritten_rows < self._limits.rows // 2
             else f"the queue before the journal is full ({self._unwritten_rows} metrics)"
         )

@@ -59,8 +59,8 @@ async def opened(
     """A journal that has been resumed at this position and takes offers."""
     log = Brakes(SegmentLog.open(open_directory(path), LogLimits(bytes_max)))
     journal = DiskJournal(log, queue_limits or limits(), requests, **hooks)  # type: ignore[arg-type]
-    await journal.resume(at)
-    journal.start()
+    await journal.resume()
+    await journal.rewind(at)
     try:
         yield journal, log
     finally:
