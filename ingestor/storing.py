@@ -138,6 +138,10 @@ class Storing:
         )
         try:
             await self._start_worker(journal, database)
+        except StorageError as error:
+            await database.close(_ANSWER_S)
+            msg = f"the database can't be used: {error}"
+            raise DatabaseProblem(msg, passing=True) from error
         except BaseException:  # cancelled, too; it is raised again
             await database.close(_ANSWER_S)
             raise
@@ -151,7 +155,7 @@ class Storing:
         encoder = ReferenceEncoder() if settings.codecs == "reference" else None
         policy = FlushPolicy(settings.batch_size, settings.flush_interval.total_seconds())
         after = await self._meet(journal, database)
-        repository = database.repository(encoder, journal.id)
+        repository = database.repository(encoder, journal.id, request_id_window_s=self._window_s)
         self._worker = BatchWorker(journal, repository, policy, self._telemetry, after=after)
         self._worker.start_batch_processing()
 
