@@ -201,7 +201,7 @@ def _shown(default: object) -> str:
         units = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
         size, unit = next(((size, unit) for size, unit in units if seconds % size == 0), (0.001, "ms"))
         return f"{seconds / size:g}{unit}"
-    return str(default) if not hasattr(default, "get_secret_value") else ""
+    return str(default) if default is not None and not hasattr(default, "get_secret_value") else ""
 
 
 def _positive(text: str) -> int:

@@ -15,6 +15,7 @@ from ingestor_api.analytics.v1 import AnalyticsServiceStub
 
 from ingestor.app import App
 from ingestor.settings import Settings, load
+from ingestor.storage.database import Database
 
 FIRST_DESIGN: dict[str, Any] = {
     "batch_size": 5,
@@ -38,6 +39,12 @@ class Gateway:
     http: aiohttp.ClientSession
 
     @property
+    def database(self) -> Database:
+        database = self.app.database
+        assert database is not None
+        return database
+
+    @property
     def grpc_address(self) -> str:
         return f"{self.host}:{self.grpc_port}"
 
@@ -55,9 +62,7 @@ class Gateway:
 
     async def rows(self) -> list[tuple[Any, ...]]:
         """What is stored, by value."""
-        database = self.app.database
-        assert database is not None
-        async with database.transactions.transaction() as connection:
+        async with self.database.transactions.transaction() as connection:
             found = await connection.fetch(
                 "SELECT time, service_name, metric_name, value, labels::text FROM labeled_metrics ORDER BY value"
             )

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ingestor.journal.files import open_directory
-from ingestor.journal.log import JournalFull, LogLimits, SegmentLog
 
 from ingestor.errors import Overloaded, Unavailable
 from ingestor.journal import DiskJournal, QueueLimits, RequestIds
 from ingestor.journal import backlog as backlog_module
+from ingestor.journal.files import open_directory
+from ingestor.journal.log import JournalFull, LogLimits, SegmentLog
 from ingestor.model import Ack, DeadRow, Outcome, Request
 from tests.journal.contract import MANY, JournalContract, batch, limits, turns, until, values
 
