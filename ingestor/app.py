@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from uuid import uuid4
 
 from loguru import logger
 
@@ -167,7 +168,7 @@ class App:
     def _start_worker(self, journal: MemoryJournal, database: Database) -> BatchWorker[Entry]:
         encoder = ReferenceEncoder() if self.settings.codecs == "reference" else None
         policy = FlushPolicy(self.settings.batch_size, self.settings.flush_interval.total_seconds())
-        worker = BatchWorker(journal, database.repository(encoder), policy, self.telemetry)
+        worker = BatchWorker(journal, database.repository(encoder, uuid4()), policy, self.telemetry)
         worker.start_batch_processing()
         self._ends.push_async_callback(self._drain, journal, worker)
         return worker

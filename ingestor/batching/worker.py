@@ -15,8 +15,9 @@ from typing import Generic, Protocol, TypeVar
 from loguru import logger
 
 from ingestor.batching.policy import Backoff, FlushPolicy
-from ingestor.errors import RowsRefused, StorageUnavailable
-from ingestor.model import MetricBatch
+from ingestor.errors import RowsRefused, StorageError
+from ingestor.model import Delivery, MetricBatch, Outcome
+from ingestor.model.delivery import NOTHING
 from ingestor.telemetry import Telemetry
 
 _BACKOFF = Backoff()
@@ -56,7 +57,7 @@ class Repository(Protocol):
     StorageUnavailable (try again) or RowsRefused (never will be stored)."""
 
     def arrange(self, batch: MetricBatch) -> MetricBatch: ...
-    async def bulk_insert_metrics(self, batch: MetricBatch) -> None: ...
+    async def bulk_insert_metrics(self, delivery: Delivery) -> Outcome: ...
 
 
 class BatchWorker(Generic[EntryT]):
@@ -84,6 +85,7 @@ class BatchWorker(Generic[EntryT]):
         self._failure: str | None = None
         self._attempt_since_s: float | None = None
         self._ending = False
+        self._position = NOTHING
 
     @property
     def failure(self) -> str | None:
@@ -181,13 +183,15 @@ class BatchWorker(Generic[EntryT]):
         self._attempt_since_s = started = self._clock()
         rows = batch.rows
         try:
-            await self._repository.bulk_insert_metrics(batch)
+            await self._repository.bulk_insert_metrics(
+                Delivery(batch, batch, self._position, self._position + 1)
+            )
         except RowsRefused as error:
             self._telemetry.dropped.inc(rows)
             logger.bind(rows=rows, sqlstate=error.sqlstate).error(
                 "a batch was dropped, because the database refuses its data: {}", error
             )
-        except StorageUnavailable as error:
+        except StorageError as error:
             self._failed(rows, str(error), error.sqlstate)
             return False
         except Exception as error:  # noqa: BLE001 - our own mistake must not cost what was acknowledged
@@ -202,6 +206,7 @@ class BatchWorker(Generic[EntryT]):
         finally:
             self._attempt_since_s = None
         self._failure = None
+        self._position += 1
         return True
 
     def _unforeseen(self, error: Exception, rows: int) -> None:
