@@ -8,9 +8,12 @@ from __future__ import annotations
 from typing import Protocol
 from uuid import UUID
 
+from ingestor.errors import SchemaProblem
 from ingestor.model.delivery import NOTHING
 from ingestor.storage.transactions import Connection
 
+# Asked together: behind an address there may be another database than before.
+_HERE = "SELECT (SELECT id FROM ingestor_database), (SELECT position FROM ingestor_journals WHERE journal = $1)"
 _POSITION = "SELECT position FROM ingestor_journals WHERE journal = $1"
 # A journal that this database has not heard of has committed nothing here (it is a new one, or an older backup).
 _BEGIN = """
@@ -40,8 +43,9 @@ class Statements(Protocol):
 class Cursors:
     """The cursors, and which of them this process moves."""
 
-    def __init__(self, statements: Statements) -> None:
+    def __init__(self, statements: Statements, identity: UUID) -> None:
         self._statements = statements
+        self._identity = identity
         self._durable: dict[UUID, bool] = {}
 
     async def position(self, journal: UUID) -> int | None:
@@ -60,8 +64,17 @@ class Cursors:
         await self._statements.execute(_FORGET, journal)
 
     async def read(self, connection: Connection, journal: UUID) -> int:
-        """Where it stands, asked on this connection; a journal that is not known begins at NOTHING."""
-        position = await connection.fetchval(_POSITION, journal)
+        """Where it stands, asked on this connection; a journal that is not known begins at NOTHING. Raises
+        SchemaProblem when the connection leads to another database than this process has begun with."""
+        here = await connection.fetchrow(_HERE, journal)
+        assert here is not None
+        identity, position = here
+        if identity != self._identity:
+            msg = (
+                f"DATABASE_URL leads to another database than before ({identity}, not {self._identity}): nothing is"
+                " stored there; bring the right one back, or start again to be asked about it"
+            )
+            raise SchemaProblem(msg)
         if position is None:
             await connection.execute(_BEGIN, journal, NOTHING, self._durable.get(journal, True))
             position = await connection.fetchval(_POSITION, journal)

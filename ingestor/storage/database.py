@@ -16,12 +16,12 @@ from uuid import UUID
 
 import asyncpg
 
-from ingestor.errors import DatabaseProblem
+from ingestor.errors import DatabaseProblem, StorageUnavailable
 from ingestor.model import RequestKey, StoredRequest
 from ingestor.storage.column_store import Choice, ColumnStore, set_up, usable
 from ingestor.storage.copy import Encoder, NativeEncoder, ReferenceEncoder, native_available
 from ingestor.storage.cursors import Cursors
-from ingestor.storage.faults import FAILURES, describe, storage_errors
+from ingestor.storage.faults import FAILURES, classify, describe, storage_errors
 from ingestor.storage.migrate import Migration, migrate, pending
 from ingestor.storage.partitions import WeeklyPartitions
 from ingestor.storage.repository import MetricRepository, NoPartitions
@@ -116,7 +116,7 @@ class Database:
         self.column_store = column_store
         self._pool = pool
         self.transactions = TransactionManager(pool)
-        self._cursors = Cursors(self.transactions)
+        self._cursors = Cursors(self.transactions, identity)
 
     def repository(
         self, encoder: Encoder | None, journal: UUID, *, request_id_window_s: float = REQUEST_ID_WINDOW_S
@@ -275,7 +275,7 @@ def _fit(found: DatabaseFacts) -> None:
 async def _check_writable(connection: AnyConnection, url: str) -> None:
     if await connection.fetchval("SHOW transaction_read_only") == "on":
         msg = f"the database at {redacted(url)} can't be used: {_READ_ONLY}"
-        raise DatabaseProblem(msg)
+        raise DatabaseProblem(msg, passing=True)
 
 
 async def _may_write(connection: AnyConnection, found: DatabaseFacts) -> None:
@@ -317,4 +317,5 @@ def _explained(url: str) -> Iterator[None]:
         hint = getattr(error, "hint", None) or _REMEDIES.get(sqlstate or "")
         remedy = hint or ("check DATABASE_URL, and that the server runs" if sqlstate is None else None)
         text = f"the database at {redacted(url)} can't be used: {describe(error)}"
-        raise DatabaseProblem(f"{text} ({remedy})" if remedy else text) from error
+        passing = isinstance(classify(error), StorageUnavailable)
+        raise DatabaseProblem(f"{text} ({remedy})" if remedy else text, passing=passing) from error
