@@ -34,7 +34,8 @@ async def begin(*arguments: str, cwd: Path, env: Mapping[str, str]) -> asyncio.s
 
 
 async def run(*arguments: str, cwd: Path, **settings: str) -> tuple[int, str, str]:
-    """Runs the command to its end: exit code, stdout, stderr."""
+    """Runs the command to its end, with a DATA_DIR in `cwd` unless told otherwise: exit code, stdout, stderr."""
+    settings = {"data_dir": str(cwd / "data"), **settings}
     process = await begin(*arguments, cwd=cwd, env=environment(**settings))
     out, err = await asyncio.wait_for(process.communicate(), 50)
     assert process.returncode is not None
