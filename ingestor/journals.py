@@ -14,7 +14,7 @@ from loguru import logger
 
 from ingestor.errors import JournalProblem
 from ingestor.journal import DiskJournal, MemoryJournal, QueueLimits, RequestIds
-from ingestor.journal.files import open_directory
+from ingestor.journal.directory import DiskDirectory
 from ingestor.journal.log import LogLimits, SegmentLog
 from ingestor.model.delivery import NOTHING
 from ingestor.settings import Settings
@@ -24,7 +24,6 @@ from ingestor.telemetry import Telemetry
 Journal: TypeAlias = MemoryJournal | DiskJournal
 Outage: TypeAlias = "Callable[[], str | None]"
 
-JOURNAL_DIR = "journal"
 # Of the bytes that the queue may hold, those that requests waiting for room may hold beside it.
 _WAITING_SHARE = 4
 
@@ -39,8 +38,7 @@ async def disk_journal(
 ) -> DiskJournal:
     """The one in DATA_DIR, which has what it is known to have. Raises JournalProblem."""
     limits = LogLimits(settings.journal_bytes_max, retention_s=settings.journal_retention.total_seconds())
-    folder = settings.data_dir / JOURNAL_DIR
-    log = await asyncio.to_thread(lambda: SegmentLog.open(open_directory(folder), limits))
+    log = await asyncio.to_thread(lambda: SegmentLog.open(DiskDirectory.open(settings.data_dir), limits))
     journal = DiskJournal(
         log,
         queue_limits(settings),

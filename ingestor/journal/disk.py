@@ -31,9 +31,9 @@ from ingestor.journal.backlog import Backlog, Marks
 from ingestor.journal.commits import Commits
 from ingestor.journal.joining import Joined, join
 from ingestor.journal.log import JournalFailed, JournalFull, Record, SegmentLog
-from ingestor.journal.sleep import Reader
 from ingestor.journal.receipts import Offer, Receipt
 from ingestor.journal.request_ids import HELD_MAX, RequestIds
+from ingestor.journal.sleep import Reader
 from ingestor.model import Ack, DeadRow, Entry, MetricBatch, Outcome, Placed, Request
 from ingestor.model.delivery import NOTHING
 

@@ -20,9 +20,9 @@ from uuid import UUID, uuid4
 from ingestor.errors import Overloaded, Refusal
 from ingestor.journal.admission import RETRY_AFTER_S, Admission, QueueLimits
 from ingestor.journal.commits import Commits
-from ingestor.journal.sleep import Reader
 from ingestor.journal.receipts import Offer, Receipt
 from ingestor.journal.request_ids import RequestIds
+from ingestor.journal.sleep import Reader
 from ingestor.model import Ack, DeadRow, Entry, MetricBatch, Outcome, Placed, Request
 from ingestor.model.delivery import NOTHING
 

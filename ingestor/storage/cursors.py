@@ -13,7 +13,9 @@ from ingestor.model.delivery import NOTHING
 from ingestor.storage.transactions import Connection
 
 # Asked together: behind an address there may be another database than before.
-_HERE = "SELECT (SELECT id FROM ingestor_database), (SELECT position FROM ingestor_journals WHERE journal = $1)"
+_HERE = (
+    "SELECT (SELECT id FROM ingestor_database), (SELECT position FROM ingestor_journals WHERE journal = $1)"
+)
 _POSITION = "SELECT position FROM ingestor_journals WHERE journal = $1"
 # A journal that this database has not heard of has committed nothing here (it is a new one, or an older backup).
 _BEGIN = """

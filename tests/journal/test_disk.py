@@ -14,7 +14,7 @@ import pytest
 from ingestor.errors import Overloaded, Unavailable
 from ingestor.journal import DiskJournal, QueueLimits, RequestIds
 from ingestor.journal import backlog as backlog_module
-from ingestor.journal.files import open_directory
+from ingestor.journal.directory import DiskDirectory
 from ingestor.journal.log import JournalFull, LogLimits, SegmentLog
 from ingestor.model import Ack, DeadRow, Outcome, Request
 from tests.journal.contract import MANY, JournalContract, batch, limits, turns, until, values
@@ -57,7 +57,7 @@ async def opened(
     **hooks: Callable[..., object],
 ) -> AsyncIterator[tuple[DiskJournal, Brakes]]:
     """A journal that has been resumed at this position and takes offers."""
-    log = Brakes(SegmentLog.open(open_directory(path), LogLimits(bytes_max)))
+    log = Brakes(SegmentLog.open(DiskDirectory.open(path), LogLimits(bytes_max)))
     journal = DiskJournal(log, queue_limits or limits(), requests, **hooks)  # type: ignore[arg-type]
     await journal.resume()
     await journal.rewind(at)
