@@ -9,15 +9,21 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class StallingProxy:
-    """Passes bytes on while `flowing` is set."""
+    """Passes bytes on while `flowing` is set, and takes connections unless it refuses them."""
 
     def __init__(self, socket_path: str) -> None:
         self.flowing = asyncio.Event()
         self.flowing.set()
         self._socket_path = socket_path
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._refusing = False
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._refusing:
+            writer.transport.abort()
+            return
+        self._writers.add(writer)
         database_reader, database_writer = await asyncio.open_unix_connection(self._socket_path)
         for source, target in ((reader, database_writer), (database_reader, writer)):
             task = asyncio.create_task(self._pass(source, target))
@@ -34,6 +40,17 @@ class StallingProxy:
             pass
         finally:
             target.close()
+
+    async def refuse(self) -> None:
+        """No connection any more, as when the server is down: those that are open are cut."""
+        self._refusing = True
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+    async def accept(self) -> None:
+        """The server is there again."""
+        self._refusing = False
 
     async def end(self) -> None:
         for task in self._tasks:
