@@ -40,7 +40,7 @@ from ingestor.model.delivery import NOTHING
 # What is written and synced at once.
 _GROUP_BYTES_MAX = 8 * 1024**2
 # What is read from disk at once.
-_READ_BYTES_MAX = 8 * 1024**2
+_READ_BYTES_MAX = 4 * 1024**2
 # How long nothing is tried after the disk has failed.
 _REST_S = 1.0
 
