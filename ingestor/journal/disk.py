@@ -303,6 +303,7 @@ class DiskJournal:
         while True:
             self._idle.set()
             await self._offered.wait()
+            await asyncio.sleep(0)  # those who come in the same turn of the loop share the sync
             self._offered.clear()
             self._idle.clear()
             while group := self._next_group():
