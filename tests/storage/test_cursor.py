@@ -131,15 +131,19 @@ async def test_two_gateways_with_one_request(database: Database, reader: Reader)
 
 
 async def test_another_payload_under_the_same_id_is_kept_apart(database: Database, reader: Reader) -> None:
-    """It was acknowledged, so it goes into dead_letters, and its labels are stored with the next rows that have
+    """It was acknowledged, so it goes into dead_letters; its labels are stored with the next rows that have
     them."""
     await Gateway(database).store(batch_of(1), [placed(0, 1, "r", asks="one")])
-    outcome = await Gateway(database).store(batch_of(2, 3), [placed(0, 1, "r", asks="other")])
+    labels = label_set({"a": "b"})
+    sets = {labels.id: labels.document}
+    rows = MetricBatch.of_rows([row(2, label_set_id=labels.id), row(3)], sets)
+    gateway = Gateway(database)
+    outcome = await gateway.store(rows, [placed(0, 1, "r", asks="other")])
     assert [(each.row, each.sqlstate) for each in outcome.dead] == [(0, None)]
     assert "request_id" in outcome.dead[0].reason
     assert await values_in(reader) == [1, 3]
     assert await count_in(reader, "dead_letters") == 1
-    await gateway.store(MetricBatch.of_rows([row(4, label_set_id=labels.id)], {labels.id: labels.document}))
+    await gateway.store(MetricBatch.of_rows([row(4, label_set_id=labels.id)], sets))
     assert await count_in(reader, "label_sets") == 1
 
 
