@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from ingestor.errors import JournalProblem
 from ingestor.journal.files import Space
 
 OPERATIONS = ("write", "sync", "truncate", "create", "unlink", "rename", "dirsync")
+UNBOUNDED_BYTES = 1 << 40
 POWER_LOSS = -1
 """As an error number: no answer at all, the machine is off."""
 
@@ -36,8 +38,8 @@ class Fault(NamedTuple):
 
 
 class _Change:
-    """A write (of `data` at `offset`) or a truncation (to `offset`). `sure` says that a sync vouched for it, `tried`
-    that one failed since."""
+    """A write (of `data` at `offset`) or a truncation (to `offset`). `sure` says that a sync vouched for it,
+    `tried` that one failed since."""
 
     def __init__(self, offset: int, data: bytes | None) -> None:
         self.offset = offset
@@ -62,7 +64,7 @@ class _Change:
             if fate == "zeros":  # the size is on the disk and the bytes aren't
                 content.extend(bytes(max(0, self.offset + len(data) - len(content))))
             borders = sorted({0, len(data), *(random.randint(0, len(data)) for _ in range(3))})
-            for begin, end in zip(borders, borders[1:], strict=False):
+            for begin, end in pairwise(borders):
                 if random.random() < 0.5:
                     _Change(self.offset + begin, data[begin:end]).apply(content)
 
@@ -117,7 +119,7 @@ class _Entry(NamedTuple):
 class Disk:
     """What outlives processes. `capacity_bytes` can be changed at any time."""
 
-    def __init__(self, seed: int = 0, capacity_bytes: int = 1 << 40) -> None:
+    def __init__(self, seed: int = 0, capacity_bytes: int = UNBOUNDED_BYTES) -> None:
         self.capacity_bytes = capacity_bytes
         self.random = Random(seed)
         self.names: _Names = {}
@@ -152,6 +154,11 @@ class Disk:
     def in_limbo(self) -> bool:
         """Whether a file shows bytes that a sync failed to write, so that nobody knows whether they will stay."""
         return any(change.tried and not change.sure for i in self.names.values() for change in i.changes)
+
+    @property
+    def tight(self) -> bool:
+        """Whether it can be full by itself."""
+        return self.capacity_bytes < UNBOUNDED_BYTES
 
     @property
     def boots(self) -> int:
