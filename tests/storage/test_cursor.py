@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from ingestor.errors import CursorElsewhere, SchemaProblem, StorageUnavailable
-from ingestor.model import MetricBatch
+from ingestor.model import MetricBatch, label_set
 from ingestor.storage.database import Database
 from tests.stalling_proxy import stalling
 from tests.storage.deliveries import (
