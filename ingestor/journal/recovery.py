@@ -9,7 +9,7 @@ where
 3. Earlier segments are read whole where they hold anything behind that. What is committed is left alone.
 4. A file with bad bytes before good ones, or without entries that it must have had, is set aside: renamed, and
 kept for
-   ever. What is good in it stays part of the log until it is committed.
+   ever. What is good in it stays part of the log for as long as it would if it were whole.
 """
 
 from __future__ import annotations
@@ -132,8 +132,7 @@ class _Recoverer:
             tail.distrust()
         self._directory.sync()
         self._note_passed(segments)
-        kept = [segment for segment in segments if not segment.damaged or segment.last > self._hint]
-        return Recovered(journal, kept, tail, self._last, self._hint, self._recovery)
+        return Recovered(journal, segments, tail, self._last, self._hint, self._recovery)
 
     def _fresh(self, sequence: int) -> Recovered:
         journal = uuid4()

@@ -339,6 +339,20 @@ def _quiet() -> Iterator[None]:
     logger.enable("ingestor")
 
 
+def test_a_database_that_was_ahead_and_went_back_gets_all_again() -> None:
+    """Found by the machine: what was skipped looks like damage, and what is damaged was forgotten once
+    committed."""
+    world = World()
+    world.open()
+    world.append(1)
+    world.skip(1)
+    world.rewind(0.0)
+    for _ in range(2):
+        world.lose_power()
+        world.open()
+        world.check()
+
+
 @pytest.mark.timeout(0)
 def test_the_log_keeps_its_promise_whatever_the_disk_does() -> None:
     """Against a list: nothing acknowledged is lost, repeated or out of order, nothing that failed comes back.
