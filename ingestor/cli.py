@@ -1,4 +1,4 @@
-"""The command `ingestor`: serve, migrate, check and demo, with a flag for every setting.
+"""The command `ingestor`: serve, migrate, check, journal, dead-letters and demo, with a flag for every setting.
 
 Whatever goes wrong for a reason that an operator can mend is one line on stderr and an exit code. The module
 imports next to nothing, because a Ctrl-C while others are imported is no reason for a traceback either.
@@ -14,11 +14,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Coroutine, Sequence
+    from datetime import datetime
     from typing import Any
+
+    from ingestor.settings import Settings
 
 EXIT_CODES = """exit codes:
   0    all is well
-  1    unexpected failure (demo: not all that was sent is stored; check: its output can't be written)
+  1    unexpected failure (demo: not all that was sent is stored; journal verify: damaged; dead-letters replay: some
+       were refused again; an output that can't be written)
   2    a flag or setting is wrong
   3    the database can't be reached, refuses us, is read-only, or has a schema that can't be used
   4    a port is taken, or HOST can't be listened on
@@ -62,15 +66,33 @@ def _run(command: str, given: dict[str, Any]) -> int:
         from ingestor.demo import demo
 
         return _with_loop(_until_signalled(demo(given["metrics"])))
-    from ingestor.settings import load
+    from ingestor.settings import Settings, load
     from ingestor.telemetry import logs
 
+    options = {name: given.pop(name) for name in tuple(given) if name not in Settings.model_fields}
     settings = load(given)
     logs.configure(settings.log_format, settings.log_level)
+    if command in ("journal", "dead-letters"):
+        return _run_action(command, settings, options)
     from ingestor import commands  # a bad setting need not wait for pyarrow
 
     work = getattr(commands, command)(settings)
     return _with_loop(work if command == "serve" else _until_signalled(work))
+
+
+def _run_action(command: str, settings: Settings, options: dict[str, Any]) -> int:
+    """`ingestor journal ACTION` and `ingestor dead-letters ACTION`."""
+    action = options.pop("action")
+    if command == "dead-letters":
+        from ingestor import dead_letters
+
+        return _with_loop(_until_signalled(getattr(dead_letters, action)(settings, **options)))
+    from ingestor import journal_commands
+
+    if action == "adopt":
+        return _with_loop(_until_signalled(journal_commands.adopt(settings)))
+    code: int = getattr(journal_commands, action)(settings, **options)
+    return code
 
 
 async def _until_signalled(work: Coroutine[Any, Any, int]) -> int:
@@ -139,15 +161,9 @@ def _parser() -> argparse.ArgumentParser:
         ("migrate", "bring the database's schema up to date and exit (serve does it, too)"),
         ("check", "validate the settings, try the database and the ports, say what would be used"),
     ):
-        command = commands.add_parser(
-            name,
-            help=summary,
-            description=f"{summary[0].upper()}{summary[1:]}.",
-            epilog=EXIT_CODES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        _add_settings(command)
+        _add_settings(_parser_of(commands, name, summary))
+    _add_journal(commands)
+    _add_dead_letters(commands)
     show = "start a server on a temporary database, send it a load, show what was stored"
     command = commands.add_parser(
         "demo",
@@ -163,6 +179,81 @@ def _parser() -> argparse.ArgumentParser:
         default=100_000,
         metavar="N",
         help="how many to send (default: %(default)s)",
+    )
+    return parser
+
+
+def _add_journal(commands: Any) -> None:
+    about = "look into the disk journal in DATA_DIR, which may be in use; or give it to another database"
+    actions = _with_actions(commands, "journal", about)
+    status = _action(actions, "status", "say what is in it: positions, what is pending, what is damaged")
+    status.add_argument("--json", dest="as_json", action="store_true", help="as one JSON object")
+    _action(actions, "verify", "read all of it, and exit with 1 when anything is damaged or missing")
+    exported = _action(
+        actions,
+        "exported",
+        "print its metrics as lines of JSON, each of which can be sent to /v1/metrics:batch",
+        name="export",
+    )
+    exported.add_argument("--after", type=_whole, metavar="POSITION", help="only entries behind this one")
+    exported.add_argument(
+        "--pending", action="store_true", help="only what is not known to be committed (a little more may be)"
+    )
+    _action(
+        actions, "adopt", "give it to the database that DATABASE_URL names; no server may use it meanwhile"
+    )
+
+
+def _add_dead_letters(commands: Any) -> None:
+    about = "metrics that the database refused: look at them, store them again, or delete them"
+    actions = _with_actions(commands, "dead-letters", about)
+    listed = _action(actions, "list_", "print the newest", name="list")
+    listed.add_argument("--limit", type=_positive, default=50, metavar="N", help="at most so many (50)")
+    listed.add_argument("--service", metavar="NAME", help="only those of this service")
+    listed.add_argument(
+        "--since", type=_moment, metavar="TIME", help="only those refused since, such as 2026-01-02T03:04Z"
+    )
+    listed.add_argument("--json", dest="as_json", action="store_true", help="as lines of JSON")
+    shown = _action(actions, "show", "print one with everything that is known of it")
+    shown.add_argument("id_", type=_positive, metavar="ID")
+    replayed = _action(actions, "replay", "store them again; those that are refused again stay (exit code 1)")
+    _add_choice(replayed)
+    purged = _action(actions, "purge", "delete them for good")
+    _add_choice(purged)
+    purged.add_argument(
+        "--before", type=_moment, metavar="TIME", help="with --all: only those refused before"
+    )
+    purged.add_argument("--yes", dest="sure", action="store_true", help="without being asked")
+
+
+def _add_choice(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("ids", nargs="*", type=_positive, metavar="ID")
+    parser.add_argument("--all", dest="all_", action="store_true", help="all of them, in place of ids")
+    parser.add_argument("--service", metavar="NAME", help="with --all: only those of this service")
+
+
+def _with_actions(commands: Any, name: str, about: str) -> Any:
+    command = _parser_of(commands, name, about)
+    return command.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+
+def _action(actions: Any, action: str, summary: str, *, name: str | None = None) -> argparse.ArgumentParser:
+    parser = _parser_of(actions, name or action, summary)
+    parser.set_defaults(action=action)
+    _add_settings(parser)
+    return parser
+
+
+def _parser_of(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
+    import argparse
+
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     return parser
 
@@ -204,14 +295,31 @@ def _shown(default: object) -> str:
     return str(default) if default is not None and not hasattr(default, "get_secret_value") else ""
 
 
+def _whole(text: str) -> int:
+    import argparse
+
+    if not (text.isascii() and text.isdecimal() and len(text) < 19):
+        msg = "must be a whole number"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def _moment(text: str) -> datetime:
+    import argparse
+    from datetime import UTC, datetime
+
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        msg = "must be a time such as 2026-01-02 or 2026-01-02T03:04:05Z"
+        raise argparse.ArgumentTypeError(msg) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
 def _positive(text: str) -> int:
     import argparse
 
-    try:
-        number = int(text)
-    except ValueError:
-        msg = "must be a whole number"
-        raise argparse.ArgumentTypeError(msg) from None
+    number = _whole(text)
     if not 1 <= number <= 10_000_000:
         msg = "must lie between 1 and 10,000,000"
         raise argparse.ArgumentTypeError(msg)

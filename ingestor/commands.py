@@ -6,22 +6,23 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from loguru import logger
 
 from ingestor import __version__
-from ingestor.app import App, to_its_end
+from ingestor.app import App
+from ingestor.database_address import database_url
 from ingestor.errors import AddressProblem, DataDirProblem, StartupError
 from ingestor.garbage import collected_aside
 from ingestor.journal.directory import DiskDirectory
+from ingestor.output import say
 from ingestor.settings import Settings, misspelt
 from ingestor.storage.database import inspect, open_database
-from ingestor.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError, identity
+from ingestor.storage.embedded import EmbeddedPostgresError, identity
 
 LOST = 6
 _INTERRUPTED = 130
@@ -61,14 +62,14 @@ async def serve(settings: Settings) -> int:
 
 async def migrate(settings: Settings) -> int:
     """Brings the schema up to date. Raises StartupError."""
-    async with _database_url(settings) as url:
+    async with database_url(settings) as url:
         database = await open_database(url)
         await database.close(5.0)
     for migration in database.applied:
-        _say(f"applied {migration.version:04} {migration.name}")
+        say(f"applied {migration.version:04} {migration.name}")
     if not database.applied:
-        _say("nothing to do: the schema is up to date")
-    _say(f"{database.facts}; metrics is {_kind(database.facts.table)}")
+        say("nothing to do: the schema is up to date")
+    say(f"{database.facts}; metrics is {_kind(database.facts.table)}")
     return 0
 
 
@@ -77,16 +78,16 @@ async def check(settings: Settings) -> int:
     code, 0 without any."""
     problems: list[StartupError] = []
     for name in misspelt():
-        _say(f"warning   the variable {name} is none of ours: is it misspelt?")
-    _say(f"settings  valid; {_changed(settings)}")
+        say(f"warning   the variable {name} is none of ours: is it misspelt?")
+    say(f"settings  valid; {_changed(settings)}")
     try:
         found = await _look_at_database(settings)
     except StartupError as error:
         problems.append(error)
     else:
-        _say(f"database  {found}")
+        say(f"database  {found}")
     try:
-        _say(f"journal   {_look_at_journal(settings)}")
+        say(f"journal   {_look_at_journal(settings)}")
     except StartupError as error:
         problems.append(error)
     for protocol, port in (("gRPC", settings.grpc_port), ("HTTP", settings.http_port)):
@@ -96,35 +97,20 @@ async def check(settings: Settings) -> int:
             problems.append(error)
         else:
             where = f"{_bracketed(settings.host)}:{port or 'a free port'}"
-            _say(f"{protocol.lower():9} {where} can be listened on")
+            say(f"{protocol.lower():9} {where} can be listened on")
     for problem in problems:
-        _say(f"problem   {problem}")
+        say(f"problem   {problem}")
     return problems[0].exit_code if problems else 0
 
 
 async def _look_at_database(settings: Settings) -> str:
     if settings.embedded and await asyncio.to_thread(_to_be_created, settings.data_dir):
         return f"embedded PostgreSQL, to be created in {settings.data_dir}"
-    async with _database_url(settings) as url:
+    async with database_url(settings) as url:
         facts, pending = await inspect(url)
     where = f"embedded in {settings.data_dir}: " if settings.embedded else ""
     todo = ", ".join(f"{migration.version:04} {migration.name}" for migration in pending)
     return f"{where}{facts}; metrics is {_kind(facts.table)}; migrations to apply: {todo or 'none'}"
-
-
-@asynccontextmanager
-async def _database_url(settings: Settings) -> AsyncIterator[str]:
-    """The database's address; an embedded one runs for as long as the block."""
-    if not settings.embedded:
-        yield settings.database_url.get_secret_value()
-        return
-    embedded = EmbeddedPostgres(settings.data_dir)
-    try:
-        yield await embedded.start()
-    except EmbeddedPostgresError as error:
-        raise DataDirProblem(str(error)) from error
-    finally:
-        await to_its_end(embedded.stop())
 
 
 def _look_at_journal(settings: Settings) -> str:
@@ -221,15 +207,3 @@ def _stop_signals() -> asyncio.Event:
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # which is what nohup is for
         loop.add_signal_handler(signal.SIGHUP, stop.set)
     return stop
-
-
-def _say(line: str) -> None:
-    """Prints it. Raises StartupError where nobody can read it: a closed pipe, a full disk."""
-    try:
-        print(line, flush=True)  # noqa: T201
-    except OSError as error:
-        # What print has kept back would fail again when Python ends.
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
-        msg = f"the output can't be written: {(error.strerror or str(error)).lower()}"
-        raise StartupError(msg) from error

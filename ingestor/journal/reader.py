@@ -74,7 +74,7 @@ class Reader:
 
     def _from(self, position: int) -> list[tuple[Segment, int]]:
         """The segments that have it and what follows, and where to begin in each."""
-        behind = [segment for segment in self._segments if segment.last >= position]
+        behind = [each for each in self._segments if not each.empty and each.last >= position]
         places = [(segment, HEADER_BYTES) for segment in behind]
         if not places:
             return []

@@ -31,6 +31,10 @@ class EmbeddedPostgresError(Exception):
     """One line that says what happened and what to do."""
 
 
+class InUse(EmbeddedPostgresError):
+    """Another process runs the database of this directory."""
+
+
 def remedy_for(text: str) -> str:
     """The advice for a message of the system or of PostgreSQL, which speak of errors in the same words."""
     if "shared memory segment" in text and os.strerror(errno.ENOSPC) in text:

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from ingestor import private_files
-from ingestor.storage.embedded.errors import EmbeddedPostgresError
+from ingestor.storage.embedded.errors import InUse
 from ingestor.storage.embedded.private_file import open_private
 
 
@@ -25,7 +25,7 @@ class DataDirLock:
             private_files.lock(fd)
         except private_files.LockHeld as held:
             os.close(fd)
-            raise EmbeddedPostgresError(self._refusal(held.holder)) from None
+            raise InUse(self._refusal(held.holder)) from None
         except BaseException:  # it is raised again
             os.close(fd)
             raise
