@@ -91,8 +91,13 @@ class Retention:
         self._unsynced = True
         with suppress(FileNotFoundError):  # when the sync failed after it
             self._files.unlink(name)
-        self._files.sync()
-        self._unsynced = False
+        try:
+            self._files.sync()
+        except OSError as error:
+            # It is gone for this process; whether a power loss brings it back is settled before the next one goes.
+            logger.warning("the journal can't note that {} is removed, and will try again: {}", name, error)
+        else:
+            self._unsynced = False
 
     def _is_over(self, segment: Segment, now_s: float) -> bool:
         return segment.passed_at_s is not None and now_s - segment.passed_at_s >= self._retention_s
