@@ -133,8 +133,6 @@ class MetricRepository:
                 outcome = None if sure else await self._stored_before(connection, delivery)
                 if outcome is None:
                     outcome = await self._transact(connection, delivery, patience if separate else None)
-                    if not separate:
-                        self._label_sets.remember(delivery.batch.label_sets)
         self._cursor_is_sure = True
         return outcome
 
@@ -169,6 +167,8 @@ class MetricRepository:
                 )
                 await self._request_ids.note_dead(connection, dead_of_requests(delivery, dead, verdicts))
             await dead_letters.write(connection, self._journal, delivery, dead)
+        if separating is None:
+            self._label_sets.remember(rest.arranged.label_sets)
         return Outcome(dead, verdicts.duplicates)
 
     @asynccontextmanager
