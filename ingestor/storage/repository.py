@@ -24,10 +24,11 @@ from ingestor.storage.bisection import Bisection
 from ingestor.storage.column_store import DIRECT, INDIRECT, ColumnStore
 from ingestor.storage.copy import Encoder, stream
 from ingestor.storage.cursors import Cursors, moving
-from ingestor.storage.faults import CURSOR_MOVED, FAILURES, classify
+from ingestor.storage.faults import CURSOR_MOVED, FAILURES, LACKS_RIGHT, classify
 from ingestor.storage.label_sets import LabelSets
 from ingestor.storage.remainder import Rest, dead_of_requests, leave_out
 from ingestor.storage.request_ids import RequestIds, Verdicts
+from ingestor.storage.rights import missing_now
 from ingestor.storage.transactions import Connection, TransactionManager, until_lost, within
 
 # A server that has not stored a batch by then is asked again on a new connection: a network that swallows packets
@@ -95,9 +96,12 @@ class MetricRepository:
         except CursorElsewhere:
             self._forget()
             raise
-        except StorageError:
+        except StorageError as error:
             self._forget()
             await self._transactions.renew()
+            if error.sqlstate == LACKS_RIGHT and (grants := await missing_now(self._transactions)):
+                msg = f"the role lacks rights to store: {grants}"
+                raise SchemaProblem(msg, error.sqlstate) from error
             raise
 
     async def _store(self, delivery: Delivery) -> Outcome:
