@@ -41,12 +41,13 @@ async def postgres() -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def fresh_database(server: str) -> AsyncIterator[str]:
-    """A new, empty database on that server; dropped afterwards, whoever is connected."""
+async def fresh_database(server: str, options: str = "") -> AsyncIterator[str]:
+    """A new, empty database on that server, with options of CREATE DATABASE; dropped afterwards, whoever is
+    connected."""
     name = f"ingestor_test_{os.getpid()}_{next(_numbers)}"
     connection = await asyncpg.connect(server)
     try:
-        await connection.execute(f"CREATE DATABASE {name}")
+        await connection.execute(f"CREATE DATABASE {name} {options}")
         yield urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
     finally:
         await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")

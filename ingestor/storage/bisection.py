@@ -12,14 +12,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
 from ingestor.errors import RowsRefused
 from ingestor.model import DeadRow, MetricBatch
-from ingestor.model.labels import NO_LABELS
 from ingestor.storage.faults import FAILURES, classify
 from ingestor.storage.label_sets import LabelSets
+from ingestor.storage.remainder import named
 from ingestor.storage.transactions import Connection
 
 _PROBES_MAX = 64
@@ -99,8 +98,7 @@ class Bisection:
     ) -> None:
         rows = columns.slice(some.start, some.rows)
         if with_sets:
-            ids = set(np.unique(rows.column("label_set_id").to_numpy()).tolist()) - {NO_LABELS}
-            await self._label_sets.insert(self._connection, {id_: batch.label_sets[id_] for id_ in ids})
+            await self._label_sets.insert(self._connection, named(rows, batch.label_sets))
         await self._copy(self._connection, rows)
 
     async def _one_by_one(

@@ -38,6 +38,23 @@ _SCHEMA_STATES = frozenset({"22P03", "22P04", "55000", "IGC02", "P0004"})
 _NOT_NULL, _CHECK = "23502", "23514"
 _FILLED = frozenset({*SCHEMA.names, "labels"})
 
+LACKS_RIGHT = "42501"
+"""What it is when the role lacks a right."""
+
+_REMEDIES = {
+    "22P03": "give the column back its type",
+    "42804": "give the column back its type",
+    _NOT_NULL: "give the column a DEFAULT, or let it be NULL",
+    _CHECK: "it is made at the next attempt; attach it if there is a table with its name",
+    "42P01": "bring it back under its name",
+    "42703": "bring it back under its name",
+    "42883": "bring it back, with the arguments that the migrations gave it",
+    LACKS_RIGHT: "`ingestor check` says what to GRANT",
+    "3D000": "create the database, or name another in DATABASE_URL",
+    "28P01": "check the password in DATABASE_URL",
+    "28000": "check the user in DATABASE_URL and the server's pg_hba.conf",
+}
+
 FAILURES = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
@@ -64,7 +81,8 @@ def classify(error: BaseException) -> StorageError:
     if sqlstate is None:
         return StorageUnavailable(message)
     if _is_schemas(error, sqlstate):
-        return SchemaProblem(message, sqlstate)
+        remedy = _REMEDIES.get(sqlstate) or getattr(error, "hint", None)
+        return SchemaProblem(f"{message} ({remedy.splitlines()[0]})" if remedy else message, sqlstate)
     if sqlstate in _ROW_STATES or sqlstate[:2] in _ROW_CLASSES:
         return RowsRefused(message, sqlstate)
     return StorageUnavailable(message, sqlstate)

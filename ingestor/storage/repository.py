@@ -8,7 +8,7 @@ it says, and leaves to its caller.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 from uuid import UUID
@@ -24,10 +24,11 @@ from ingestor.storage.bisection import Bisection
 from ingestor.storage.column_store import DIRECT, INDIRECT, ColumnStore
 from ingestor.storage.copy import Encoder, stream
 from ingestor.storage.cursors import Cursors, moving
-from ingestor.storage.faults import CURSOR_MOVED, FAILURES, classify
+from ingestor.storage.faults import CURSOR_MOVED, FAILURES, LACKS_RIGHT, classify
 from ingestor.storage.label_sets import LabelSets
 from ingestor.storage.remainder import Rest, dead_of_requests, leave_out
 from ingestor.storage.request_ids import RequestIds, Verdicts
+from ingestor.storage.rights import missing_now
 from ingestor.storage.transactions import Connection, TransactionManager, until_lost, within
 
 # A server that has not stored a batch by then is asked again on a new connection: a network that swallows packets
@@ -95,9 +96,12 @@ class MetricRepository:
         except CursorElsewhere:
             self._forget()
             raise
-        except StorageError:
+        except StorageError as error:
             self._forget()
             await self._transactions.renew()
+            if error.sqlstate == LACKS_RIGHT and (grants := await missing_now(self._transactions)):
+                msg = f"the role lacks rights to store: {grants}"
+                raise SchemaProblem(msg, error.sqlstate) from error
             raise
 
     async def _store(self, delivery: Delivery) -> Outcome:
@@ -132,10 +136,7 @@ class MetricRepository:
             async with self._transactions.connection() as connection:
                 outcome = None if sure else await self._stored_before(connection, delivery)
                 if outcome is None:
-                    outcome, stored = await self._transact(
-                        connection, delivery, patience if separate else None
-                    )
-                    self._label_sets.remember(stored)
+                    outcome = await self._transact(connection, delivery, patience if separate else None)
         self._cursor_is_sure = True
         return outcome
 
@@ -153,8 +154,8 @@ class MetricRepository:
 
     async def _transact(
         self, connection: Connection, delivery: Delivery, separating: asyncio.Timeout | None
-    ) -> tuple[Outcome, Mapping[int, str]]:
-        """BEGIN to COMMIT. Returns what became of the delivery, and label sets that are surely committed."""
+    ) -> Outcome:
+        """BEGIN to COMMIT."""
         direct = separating is None and delivery.arranged.by_series and self._column_store is not None
         opening = DIRECT if direct else "" if separating is None else _AT_ONCE
         closing = moving(self._journal, delivery.after, delivery.position)
@@ -163,15 +164,16 @@ class MetricRepository:
             rest = await self._rest(connection, delivery, verdicts, direct=direct)
             if separating is None:
                 await self._insert(connection, rest.arranged)
-                dead, stored = rest.dead, rest.arranged.label_sets
+                dead = rest.dead
             else:
                 dead = sorted(
                     [*rest.dead, *rest.renumbered(await self._separate(connection, rest.batch, separating))]
                 )
                 await self._request_ids.note_dead(connection, dead_of_requests(delivery, dead, verdicts))
-                stored = {}
             await dead_letters.write(connection, self._journal, delivery, dead)
-        return Outcome(dead, verdicts.duplicates), stored
+        if separating is None:
+            self._label_sets.remember(rest.arranged.label_sets)
+        return Outcome(dead, verdicts.duplicates)
 
     @asynccontextmanager
     async def _watching(self, connection: Connection, *, direct: bool) -> AsyncIterator[None]:

@@ -5,7 +5,10 @@ Each is one that can be granted by name; what is missing is said as the statemen
 
 from __future__ import annotations
 
-from ingestor.storage.transactions import AnyConnection
+import asyncio
+
+from ingestor.storage.faults import FAILURES
+from ingestor.storage.transactions import AnyConnection, TransactionManager
 
 # By what they are granted on. The other functions are everybody's to execute, with the caller's own rights.
 _TABLES = {
@@ -21,6 +24,11 @@ _MISSING = """
 SELECT wanted.name FROM unnest($1::text[], $2::text[]) AS wanted (name, "right")
   WHERE NOT has_table_privilege(wanted.name, wanted."right")
 """
+_WHO = """
+SELECT quote_ident(current_user) AS role,
+       coalesce((SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass('metrics')), false) AS partitioned
+"""
+_TOLD_S_MAX = 5.0
 _MAY_MAKE_PARTITIONS = f"SELECT has_function_privilege('{_FUNCTION}(timestamptz)', 'EXECUTE')"
 
 
@@ -32,3 +40,14 @@ async def missing(connection: AnyConnection, role: str, *, partitioned: bool) ->
     if partitioned and not await connection.fetchval(_MAY_MAKE_PARTITIONS):
         grants.append(f"EXECUTE ON FUNCTION {_FUNCTION}")
     return "; ".join(f"GRANT {grant} TO {role}" for grant in grants) or None
+
+
+async def missing_now(transactions: TransactionManager) -> str | None:
+    """The same for whoever we are, after a failure; None also when that can't be told."""
+    try:
+        async with asyncio.timeout(_TOLD_S_MAX), transactions.connection() as connection:
+            who = await connection.fetchrow(_WHO)
+            assert who is not None
+            return await missing(connection, who["role"], partitioned=who["partitioned"])
+    except FAILURES:
+        return None

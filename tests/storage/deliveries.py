@@ -88,6 +88,16 @@ async def opened(url: str) -> AsyncIterator[Database]:
         await database.close(timeout_s=5)
 
 
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Reader]:
+    """A connection to it, closed whatever state it is in."""
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
+        connection.terminate()
+
+
 async def values_in(reader: Reader) -> list[float]:
     """The values of all rows."""
     return [found["value"] for found in await reader.fetch("SELECT value FROM metrics ORDER BY value")]

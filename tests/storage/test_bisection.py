@@ -1,174 +1,273 @@
-"""Rows that the database refuses, apart from those that it takes: for every cause that we know how to make."""
+"""Rows that the database refuses: the others are stored, those are dead letters, and nothing blocks what comes
+after them."""
 
 from __future__ import annotations
 
-import json
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from typing import NamedTuple
 
-import asyncpg
 import pytest
 
-from ingestor.errors import StorageUnavailable
+from ingestor.errors import SchemaProblem, StorageError, StorageUnavailable
 from ingestor.model import MetricBatch, Row, label_set
-from ingestor.storage.database import Database
+from ingestor.storage import repository
 from tests.conftest import fresh_database
 from tests.storage.deliveries import (
     Gateway,
     Reader,
     batch_of,
+    connected,
     count_in,
     opened,
     placed,
     row,
     states,
+    until,
     values_in,
 )
 
-TRIGGER = """
-CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN IF NEW.value >= 100 THEN RAISE EXCEPTION 'too high'; END IF; RETURN NEW; END $$;
-CREATE TRIGGER refuse BEFORE INSERT ON metrics FOR EACH ROW EXECUTE FUNCTION refuse();
+_FUNCTION = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {} RETURN NEW; END $$;"
+_BEFORE = "CREATE TRIGGER refuse BEFORE INSERT ON metrics FOR EACH ROW EXECUTE FUNCTION refuse();"
+_DEFERRED = """
+CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON metrics DEFERRABLE INITIALLY DEFERRED
+  FOR EACH ROW EXECUTE FUNCTION refuse();
 """
-CAUSES = {
-    "check": ("ALTER TABLE metrics ADD CONSTRAINT low CHECK (value < 100)", "23514"),
-    "trigger": (TRIGGER, "P0001"),
-    "domain": (
-        """CREATE DOMAIN low AS double precision CHECK (VALUE < 100);
-        DROP VIEW labeled_metrics; ALTER TABLE metrics ALTER COLUMN value TYPE low""",
+_RAISE = "IF NEW.value >= 1e6 THEN RAISE EXCEPTION 'too large for us: %', NEW.value; END IF;"
+CHECK = "ALTER TABLE metrics ADD CONSTRAINT small CHECK (value < 1e6)"
+RAISING = _FUNCTION.format(_RAISE) + _BEFORE
+LONG = random.Random(1).randbytes(5_000).hex()
+
+
+class Poison(NamedTuple):
+    """What an operator did, a row that is refused since, and how that is told."""
+
+    statements: str
+    row: Row
+    sqlstate: str
+    reason: str
+
+
+POISON = {
+    "CHECK": Poison(CHECK, row(1e6), "23514", "small"),
+    "a trigger's RAISE": Poison(RAISING, row(1e6), "P0001", "too large for us: 1000000"),
+    "a trigger at COMMIT": Poison(_FUNCTION.format(_RAISE) + _DEFERRED, row(1e6), "P0001", "too large"),
+    "a trigger's NULL": Poison(
+        _FUNCTION.format("NEW.service_name = nullif(NEW.service_name, 'none');") + _BEFORE,
+        row(1.0, service="none"),
+        "23502",
+        "service_name",
+    ),
+    "a trigger's division": Poison(
+        _FUNCTION.format("NEW.value = 1 / NEW.value;") + _BEFORE, row(0.0), "22012", "division by zero"
+    ),
+    "domain": Poison(
+        "DROP VIEW labeled_metrics; CREATE DOMAIN short AS text CHECK (length(value) < 10);"
+        "ALTER TABLE metrics ALTER COLUMN metric_name TYPE short",
+        row(1.0, name="much too long"),
         "23514",
+        "short",
     ),
-    "deferred": (
-        TRIGGER.replace("CREATE TRIGGER refuse BEFORE", "CREATE CONSTRAINT TRIGGER refuse AFTER").replace(
-            "FOR EACH ROW", "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW"
-        ),
-        "P0001",
+    "varchar": Poison(
+        "DROP VIEW labeled_metrics; ALTER TABLE metrics ALTER COLUMN metric_name TYPE varchar(9)",
+        row(1.0, name="much too long"),
+        "22001",
+        "too long",
     ),
+    "unique index": Poison("CREATE UNIQUE INDEX ON metrics (time, value)", row(-1.0), "23505", "unique"),
+    "foreign key": Poison(
+        "CREATE TABLE services (name text PRIMARY KEY); INSERT INTO services VALUES ('s');"
+        "ALTER TABLE metrics ADD FOREIGN KEY (service_name) REFERENCES services",
+        row(1.0, service="unknown"),
+        "23503",
+        "foreign key",
+    ),
+    "index": Poison("CREATE INDEX ON metrics (metric_name)", row(1.0, name=LONG), "54000", "index row"),
+    "NUL": Poison("", row(1.0, name="a\0b"), "22021", "0x00"),
 }
 
 
-@pytest.mark.parametrize("cause", CAUSES)
-async def test_bad_rows_take_no_good_ones_with_them(database: Database, reader: Reader, cause: str) -> None:
-    """Good rows are stored, bad ones are in dead_letters with their SQLSTATE, and the cursor has moved on."""
-    statement, sqlstate = CAUSES[cause]
-    gateway = Gateway(database)
-    await gateway.store(batch_of(0))
-    await reader.execute(statement)
-    outcome = await gateway.store(batch_of(1, 200, 2, 300, 3))
-    assert states(outcome.dead) == [(1, sqlstate), (3, sqlstate)]
-    assert await values_in(reader) == [0, 1, 2, 3]
-    assert await gateway.cursor() == 2
-    letters = await reader.fetch(
-        "SELECT sqlstate, metric->>'value' AS value, reason FROM dead_letters ORDER BY id"
-    )
-    assert [(each["sqlstate"], float(each["value"])) for each in letters] == [
-        (sqlstate, 200),
-        (sqlstate, 300),
-    ]
-    assert all(each["reason"] for each in letters)
-    assert not (await gateway.store(batch_of(4))).dead
+def mixed(rows: int, poison: Row, *at: int) -> MetricBatch:
+    """Good rows with positive values, and that row at those places."""
+    made = [row(float(number + 1)) for number in range(rows)]
+    for place in at:
+        made[place] = poison
+    return MetricBatch.of_rows(made, {})
 
 
-async def test_a_dead_letter_is_the_whole_metric(database: Database, reader: Reader) -> None:
-    """To the last bit of its value and the last character of its labels."""
-    await reader.execute("ALTER TABLE metrics ADD CONSTRAINT none CHECK (false) NOT VALID")
-    labels = label_set({"a": "ü€\n", "b": ""})
-    bad = Row(1_790_000_000_123_456, "sérvice", "m", 0.1 + 0.2, labels.id)
-    await Gateway(database).store(MetricBatch.of_rows([bad], {labels.id: labels.document}))
-    letter = await reader.fetchrow(
-        "SELECT time, (metric->>'value')::float8, metric->>'service_name', metric->'labels' FROM dead_letters"
-    )
-    assert letter is not None
-    time, value, service, found = letter
-    assert time.timestamp() == 1_790_000_000.123456
-    assert (value, service) == (0.1 + 0.2, "sérvice")
-    assert json.loads(found) == {"a": "ü€\n", "b": ""}
-
-
-async def test_a_text_that_the_encoding_lacks_is_that_rows_fault(postgres: str) -> None:
-    """In a LATIN1 database: names and labels with other letters are refused, also as label sets, and kept whole."""
-    async with fresh_database(postgres) as url:
-        server = await asyncpg.connect(url)
-        await server.execute(
-            "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE_PROVIDER libc LOCALE 'C' TEMPLATE template0"
-        )
-        await server.close()
-        try:
-            async with opened(url.replace(url.split("?")[0].rsplit("/", 1)[1], "latin")) as database:
-                euro, umlaut = label_set({"a": "€"}), label_set({"a": "ü"})
-                rows = [
-                    row(1, "ü", label_set_id=umlaut.id),
-                    row(2, "€"),
-                    row(3, label_set_id=euro.id),
-                    row(4),
-                ]
-                sets = {each.id: each.document for each in (euro, umlaut)}
-                outcome = await Gateway(database).store(MetricBatch.of_rows(rows, sets))
-                assert states(outcome.dead) == [(1, "22P05"), (2, "22P05")]
-                stored = await database.transactions.execute(
-                    "SELECT array_agg(value ORDER BY value) FROM metrics"
-                )
-                assert stored == [1, 4]
-        finally:
-            server = await asyncpg.connect(url)
-            await server.execute("DROP DATABASE latin WITH (FORCE)")
-            await server.close()
-
-
-async def test_one_bad_row_among_many_is_found(database: Database, reader: Reader) -> None:
-    """By halving, in a few dozen steps."""
-    await reader.execute("ALTER TABLE metrics ADD CONSTRAINT other CHECK (value <> 31337)")
-    rows = MetricBatch.of_rows([row(value) for value in range(50_000)], {})
-    assert states((await Gateway(database).store(rows)).dead) == [(31_337, "23514")]
-    assert await count_in(reader, "metrics") == 49_999
-
-
-async def test_when_all_rows_are_bad_nothing_blocks(database: Database, reader: Reader) -> None:
-    """However many: the work is bounded, and what comes next is stored."""
-    await reader.execute("ALTER TABLE metrics ADD CONSTRAINT none CHECK (value < 0) NOT VALID")
-    gateway = Gateway(database)
-    outcome = await gateway.store(MetricBatch.of_rows([row(value) for value in range(20_000)], {}))
-    assert len(outcome.dead) == 20_000
-    assert await count_in(reader, "dead_letters") == 20_000
-    await gateway.store(batch_of(-1))
-    assert await values_in(reader) == [-1]
-
-
-async def test_a_request_remembers_which_of_its_rows_are_dead(database: Database, reader: Reader) -> None:
-    """Counted from its own first row, so that a repetition is told the same."""
-    await reader.execute("ALTER TABLE metrics ADD CONSTRAINT low CHECK (value < 100)")
-    await Gateway(database).store(batch_of(1, 2, 200, 3, 300), [placed(1, 2, "a"), placed(3, 2, "b")])
-    found = await database.stored_requests([("", "a"), ("", "b"), ("", "c")], 3600)
-    assert set(found) == {("", "a"), ("", "b")}
-    assert states(found["", "a"].dead) == [(1, "23514")]
-    assert states(found["", "b"].dead) == [(1, "23514")]
-
-
-async def test_a_failure_of_the_server_meanwhile_commits_nothing(database: Database, reader: Reader) -> None:
-    """Neither good rows nor dead letters nor the cursor: all of it is tried again."""
-    await reader.execute("ALTER TABLE metrics ADD CONSTRAINT low CHECK (value < 100)")
-    gateway = Gateway(database)
-    await gateway.store(batch_of(0))
-    await reader.execute("ALTER TABLE dead_letters RENAME TO away")
-    with pytest.raises(Exception, match="dead_letters"):
-        await gateway.store(batch_of(1, 200))
-    assert await values_in(reader) == [0]
-    assert await gateway.cursor() == 1
-    await reader.execute("ALTER TABLE away RENAME TO dead_letters")
-    assert states((await gateway.store(batch_of(1, 200))).dead) == [(1, "23514")]
-    assert await values_in(reader) == [0, 1]
-
-
-async def test_a_killed_connection_while_rows_are_separated_is_retryable(
-    database: Database, reader: Reader
+@pytest.mark.parametrize("poison", POISON.values(), ids=POISON.keys())
+async def test_what_poisons_a_row_keeps_that_row_out(
+    gateway: Gateway, reader: Reader, poison: Poison
 ) -> None:
-    """StorageUnavailable, and nothing is committed."""
-    await reader.execute(
-        "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.value = 7 THEN"
-        " PERFORM pg_terminate_backend(pg_backend_pid()); END IF;"
-        " IF NEW.value >= 100 THEN RAISE EXCEPTION 'too high'; END IF; RETURN NEW; END $$;"
-        " CREATE TRIGGER die BEFORE INSERT ON metrics FOR EACH ROW EXECUTE FUNCTION die()"
+    """Of a thousand rows exactly the refused ones are dead, with SQLSTATE and reason; all others are stored."""
+    await gateway.store(batch_of(-1.0))
+    if poison.statements:
+        await reader.execute(poison.statements)
+    outcome = await gateway.store(mixed(1000, poison.row, 3, 700))
+    assert states(outcome.dead) == [(3, poison.sqlstate), (700, poison.sqlstate)]
+    assert all(poison.reason in each.reason for each in outcome.dead)
+    assert await count_in(reader, "metrics") == 999
+    assert await count_in(reader, "dead_letters") == 2
+    assert await gateway.cursor() == 2
+    assert not (await gateway.store(batch_of(2_000.0))).dead
+
+
+async def test_one_among_fifty_thousand(gateway: Gateway, reader: Reader) -> None:
+    """It is found, and every other row is there once."""
+    await reader.execute(CHECK)
+    outcome = await gateway.store(mixed(50_000, row(1e6), 31_234))
+    assert states(outcome.dead) == [(31_234, "23514")]
+    found = await reader.fetchrow("SELECT count(*), count(DISTINCT value), max(value) FROM metrics")
+    assert found is not None
+    assert tuple(found) == (49_999, 49_999, 50_000.0)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 6_001])
+async def test_nothing_but_poison(gateway: Gateway, reader: Reader, rows: int) -> None:
+    """Every row is a dead letter, and the cursor has moved."""
+    await reader.execute(CHECK)
+    outcome = await gateway.store(mixed(rows, row(1e6), *range(rows)))
+    assert states(outcome.dead) == [(number, "23514") for number in range(rows)]
+    assert await count_in(reader, "dead_letters") == rows
+    assert (await count_in(reader, "metrics"), await gateway.cursor()) == (0, 1)
+
+
+async def test_poison_that_is_spread_thin(gateway: Gateway, reader: Reader) -> None:
+    """More than the probes suffice for: still every good row is stored, and no other."""
+    await reader.execute(CHECK)
+    at = range(0, 20_000, 40)
+    outcome = await gateway.store(mixed(20_000, row(1e6), *at))
+    assert [each.row for each in outcome.dead] == list(at)
+    assert await values_in(reader) == [float(n + 1) for n in range(20_000) if n % 40]
+
+
+async def test_rows_that_refuse_each_other(gateway: Gateway, reader: Reader) -> None:
+    """Of equals under a unique index one is stored, whichever ranges they fall into."""
+    await gateway.store(batch_of(-1.0))
+    await reader.execute("CREATE UNIQUE INDEX ON metrics (time, value)")
+    outcome = await gateway.store(batch_of(*range(500), *range(500)))
+    assert len(outcome.dead) == 500
+    assert await values_in(reader) == [-1.0, *map(float, range(500))]
+
+
+async def test_requests_know_their_dead_rows(gateway: Gateway, reader: Reader) -> None:
+    """A duplicate before them shifts nothing: rows are numbered as in the delivery."""
+    await reader.execute(CHECK)
+    await gateway.store(batch_of(1.0, 2.0), [placed(0, 2, "known")])
+    outcome = await gateway.store(
+        batch_of(1.0, 2.0, 3.0, 1e6, 2e6, 4.0), [placed(0, 2, "known"), placed(2, 2, "a"), placed(4, 2, "b")]
     )
-    gateway = Gateway(database)
-    with pytest.raises(StorageUnavailable):
-        await gateway.store(batch_of(200, 7))
+    assert (states(outcome.dead), list(outcome.duplicates)) == ([(3, "23514"), (4, "23514")], [0])
+    found = await gateway.database.stored_requests([("", id_) for id_ in ("known", "a", "b")], 60)
+    assert {key[1]: states(each.dead) for key, each in found.items()} == {
+        "known": [],
+        "a": [(1, "23514")],
+        "b": [(0, "23514")],
+    }
+    letters = await reader.fetch('SELECT "row", request_id FROM dead_letters ORDER BY "row"')
+    assert [tuple(each) for each in letters] == [(3, b"a"), (4, b"b")]
+
+
+@pytest.fixture
+async def latin1_url(postgres: str) -> AsyncIterator[str]:
+    """The address of an empty database in LATIN1, which lacks '€'."""
+    options = "ENCODING 'LATIN1' TEMPLATE template0 LOCALE_PROVIDER libc LOCALE 'C'"
+    async with fresh_database(postgres, options) as url:
+        yield url
+
+
+async def test_texts_that_the_databases_encoding_lacks(latin1_url: str) -> None:
+    """In names, label names and label values: their rows are dead letters, whole; label sets of rows that are
+    stored are stored, and ids in any script are known again."""
+    fits, no_value, no_name = (
+        label_set({"place": "Zürich"}),
+        label_set({"price": "10 \u20ac"}),
+        label_set({"\U0001f600": "x"}),
+    )
+    rows = [
+        row(0.0, service="ünï", label_set_id=fits.id),
+        row(1.0, service="\u20ac"),
+        row(2.0, name="\U0001f600"),
+        row(3.0, label_set_id=no_value.id),
+        row(4.0, label_set_id=no_name.id),
+        *[row(5.0, label_set_id=fits.id)] * 600,
+    ]
+    batch = MetricBatch.of_rows(rows, {each.id: each.document for each in (fits, no_value, no_name)})
+    async with opened(latin1_url) as database, connected(latin1_url) as reader:
+        gateway = Gateway(database)
+        outcome = await gateway.store(batch, [placed(0, 1, "\u20ac")])
+        assert states(outcome.dead) == [(at, "22P05") for at in range(1, 5)]
+        assert await values_in(reader) == [0.0, *[5.0] * 600]
+        assert await count_in(reader, "label_sets") == 1
+        letters = await reader.fetch('SELECT metric::text FROM dead_letters ORDER BY "row"')
+        assert [each[0].count("\\u20ac") for each in letters] == [1, 0, 1, 0]
+        again = await gateway.store(batch_of(0.0), [placed(0, 1, "\u20ac")])
+        assert list(again.duplicates) == [0]
+
+
+_MARKER = -7.0
+_KILL_SLEEPER = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+  WHERE wait_event = 'PgSleep' AND datname = current_database()
+"""
+
+
+async def _nothing_then_all(gateway: Gateway, reader: Reader, batch: MetricBatch) -> None:
+    """Nothing was committed; and without the trouble all is stored that can be."""
+    for table in ("metrics", "dead_letters", "request_ids"):
+        assert await count_in(reader, table) == 0
     assert await gateway.cursor() in (None, 0)
-    assert await count_in(reader, "dead_letters") == 0
+    await reader.execute(f"CREATE OR REPLACE {_FUNCTION.format(_RAISE).removeprefix('CREATE ')}")
+    outcome = await gateway.store(batch, [placed(0, 1, "r")])
+    assert len(outcome.dead) == 1
+    assert await count_in(reader, "metrics") == batch.rows - 1
+    assert (await count_in(reader, "request_ids"), await gateway.cursor()) == (1, 1)
+
+
+@pytest.mark.parametrize("marked", [4, 900], ids=["beside the poison", "in another range"])
+@pytest.mark.parametrize(
+    ("sqlstate", "kind"),
+    [("40001", StorageUnavailable), ("53100", StorageUnavailable), ("42501", SchemaProblem)],
+)
+async def test_a_failure_while_rows_are_separated_commits_nothing(
+    gateway: Gateway, reader: Reader, sqlstate: str, kind: type[StorageError], marked: int
+) -> None:
+    """A row's neighbours don't become poison because the disk was full meanwhile."""
+    trouble = f"IF NEW.value = {_MARKER} THEN RAISE EXCEPTION 'no' USING ERRCODE = '{sqlstate}'; END IF;"
+    await reader.execute(_FUNCTION.format(_RAISE + trouble) + _BEFORE)
+    made = [row(float(number)) for number in range(1000)]
+    made[3], made[marked] = row(1e6), row(_MARKER)
+    batch = MetricBatch.of_rows(made, {})
+    with pytest.raises(kind) as told:
+        await gateway.store(batch, [placed(0, 1, "r")])
+    assert told.value.sqlstate == sqlstate
+    await _nothing_then_all(gateway, reader, batch)
+
+
+@pytest.mark.parametrize("marked", [4, 900], ids=["beside the poison", "in another range"])
+async def test_a_backend_killed_while_rows_are_separated_commits_nothing(
+    gateway: Gateway, reader: Reader, marked: int
+) -> None:
+    """Neither what was stored already, nor dead letters; the next attempt begins anew."""
+    trouble = f"IF NEW.value = {_MARKER} THEN PERFORM pg_sleep(30); END IF;"
+    await reader.execute(_FUNCTION.format(_RAISE + trouble) + _BEFORE)
+    made = [row(float(number)) for number in range(1000)]
+    made[3], made[marked] = row(1e6), row(_MARKER)
+    batch = MetricBatch.of_rows(made, {})
+    storing = asyncio.create_task(gateway.store(batch, [placed(0, 1, "r")]))
+    await until(lambda: reader.fetchval(_KILL_SLEEPER))
+    with pytest.raises(StorageUnavailable):
+        await storing
+    await _nothing_then_all(gateway, reader, batch)
+
+
+async def test_separating_may_take_longer_than_storing(
+    gateway: Gateway, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time limit is from step to step: a batch whose rows are slow to refuse is not begun anew for ever."""
+    monkeypatch.setattr(repository, "_STORE_S_MAX", 1.0)
+    slow = "PERFORM pg_sleep(0.002); " + _RAISE
+    await reader.execute(_FUNCTION.format(slow) + _BEFORE)
+    outcome = await gateway.store(mixed(1_000, row(1e6), *range(1_000)))
+    assert len(outcome.dead) == 1_000

@@ -156,7 +156,7 @@ async def test_two_gateways_insert_the_same_label_sets_at_once(database_url: str
         await each.close(5)
 
 
-async def test_a_missing_table_is_the_schemas_fault(database: Database, reader: Reader) -> None:
+async def test_a_missing_table_is_not_the_rows_fault(database: Database, reader: Reader) -> None:
     """SQLSTATE 42P01: whoever dropped the table may bring it back, and the rows are kept for it."""
     await reader.execute("DROP VIEW labeled_metrics; DROP TABLE metrics")
     with pytest.raises(SchemaProblem, match="metrics"):

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
-from ingestor.errors import DatabaseProblem, RowsRefused
+from ingestor.errors import DatabaseProblem
 from ingestor.model import MetricBatch, Row, label_set
 from ingestor.storage.database import open_database
 from ingestor.storage.migrate import migrate, migrations
@@ -108,14 +108,18 @@ class TestCopy:
         ]
         assert await pool.fetchval("SELECT count(*) FROM label_sets") == 2
 
-    async def test_a_refused_row_leaves_no_trace(self, timescale_url: str, pool: Pool) -> None:
-        """A batch whose last row the table refuses leaves neither rows in the chunks before it nor label sets."""
+    async def test_rows_that_a_chunk_refuses_are_set_aside(self, timescale_url: str, pool: Pool) -> None:
+        """Of a batch over many chunks, which a CHECK of the hypertable refuses in part, the other rows are stored
+        and those are dead letters, each with its reason."""
+        batch = batch_of(100)
         async with opened(timescale_url) as database:
-            await pool.execute("ALTER TABLE metrics ADD CHECK (value < 33)")
-            with pytest.raises(RowsRefused):
-                await Gateway(database).store(batch_of(100))
-        assert await rows_of(pool) == []
-        assert await pool.fetchval("SELECT count(*) FROM label_sets") == 0
+            await pool.execute("ALTER TABLE metrics ADD CONSTRAINT low CHECK (value < 30)")
+            outcome = await Gateway(database).store(batch)
+        assert [each.row for each in outcome.dead] == list(range(90, 100))
+        assert await rows_of(pool) == rows_in(batch)[:90]
+        reasons = await pool.fetch("SELECT DISTINCT reason FROM dead_letters WHERE sqlstate = '23514'")
+        assert len(reasons) >= 1
+        assert all("low" in found["reason"] for found in reasons)
 
     async def test_late_rows_for_the_column_store(self, timescale_url: str, pool: Pool) -> None:
         """Rows for chunks that are compressed already are stored like all others, labels and all; here in an
