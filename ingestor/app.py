@@ -13,15 +13,16 @@ from dataclasses import dataclass
 
 from loguru import logger
 
-from ingestor.batching import Backoff, BatchWorker, FlushPolicy
+from ingestor.batching import Backoff
 from ingestor.errors import DataDirProblem
-from ingestor.journal import Entry, MemoryJournal, QueueLimits
-from ingestor.model import Limits, Rules
-from ingestor.service import IngestorService
+from ingestor.journal import DiskJournal, RequestIds
+from ingestor.journals import Journal, disk_journal, memory_journal
+from ingestor.model import Ack, Limits, Rules
+from ingestor.service import AckPolicy, IngestorService
 from ingestor.settings import Settings
-from ingestor.storage.copy import ReferenceEncoder
-from ingestor.storage.database import Database, DatabaseFacts, open_database
+from ingestor.storage.database import Database
 from ingestor.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from ingestor.storing import Storing
 from ingestor.telemetry import Health, Telemetry
 from ingestor.telemetry.registry import CONTENT_TYPE
 from ingestor.transport import columns
@@ -31,12 +32,7 @@ from ingestor.transport.rpc import ColumnOptions, Descriptors
 from ingestor.transport.transcoding import Router
 
 _GENERATED = "ingestor_api"
-# Of the bytes that the queue may hold, those that requests waiting for room may hold beside it.
-_WAITING_SHARE = 4
 _EMBEDDED_BACKOFF = Backoff(first_s=1.0)
-# A probe is answered from the last look at the database for so long, however often it is asked.
-_DATABASE_LOOK_S = 1.0
-_DATABASE_ANSWER_S = 2.0
 # Of the time that stopping may take, calls under way get so much at most: the queue needs some, too.
 _CALLS_SHARE = 0.6
 
@@ -66,19 +62,15 @@ class App:
         self._left_s: Callable[[], float] = lambda: 0.0
         self._lost = 0
         self._embedded_problem: str | None = None
-        self._database: Database | None = None
-        self._journal: MemoryJournal | None = None
+        self._journal: Journal | None = None
+        self._storing = Storing(
+            settings, self.telemetry, lambda: self.database_url, lambda: self._embedded_problem
+        )
 
     @property
-    def database(self) -> Database:
-        """The database. Only after `start`."""
-        assert self._database is not None
-        return self._database
-
-    @property
-    def facts(self) -> DatabaseFacts:
-        """What the database is. Only after `start`."""
-        return self.database.facts
+    def database(self) -> Database | None:
+        """The database, once it is there. Only after `start`."""
+        return self._storing.database
 
     def held_entries(self) -> int:
         """How many requests' metrics wait for the database."""
@@ -90,17 +82,21 @@ class App:
         try:
             if self.settings.embedded:
                 await self._start_embedded()
-            database = await self._open_database()
-            journal = self._open_journal()
-            worker = self._start_worker(journal, database)
-            return await self._start_fronts(journal, self._health(database, journal, worker))
+            journal, requests = await self._open_journal()
+            # A journal that knows its database can wait for it; without one, a wrong address should be told at
+            # once.
+            may_be_gone = isinstance(journal, DiskJournal) and journal.log.database is not None
+            await self._storing.begin(journal, may_be_gone=may_be_gone)
+            self._ends.push_async_callback(self._drain, journal)
+            return await self._start_fronts(journal, requests, self._health(journal))
         except BaseException:  # cancelled by Ctrl-C, too: whatever was started must end; it is raised again
             await self.stop(timeout_s=5.0)
             raise
 
     async def stop(self, timeout_s: float | None = None) -> int:
         """Stops everything in the reverse order, within `timeout_s` seconds (DRAIN_TIMEOUT unless said).
-        Returns how many acknowledged metrics could not be stored: 0 unless the database failed us."""
+        Returns how many acknowledged metrics are lost: 0 unless the database failed us, and the disk or its
+        absence."""
         self.stopping = True
         if self._journal is not None:
             self._journal.hurry()
@@ -136,25 +132,21 @@ class App:
                     await asyncio.sleep(_EMBEDDED_BACKOFF.delay_s(failures, 0.5))
                 else:
                     self._embedded_problem = None
-            if self._database is not None:
-                self._database.move(self.database_url)
+            if self.database is not None:
+                self.database.move(self.database_url)
 
-    async def _open_database(self) -> Database:
-        database = self._database = await open_database(
-            self.database_url, column_store=self.settings.column_store, telemetry=self.telemetry
-        )
-        self._ends.push_async_callback(self._close_database, database)
-        for migration in database.applied:
-            logger.info("applied migration {:04} {}", migration.version, migration.name)
-        return database
-
-    async def _close_database(self, database: Database) -> None:
-        await database.close(max(1.0, self._left_s()))
-
-    def _open_journal(self) -> MemoryJournal:
-        journal = self._journal = MemoryJournal(
-            _queue_limits(self.settings), on_taken=self.telemetry.received.inc
-        )
+    async def _open_journal(self) -> tuple[Journal, RequestIds]:
+        requests = RequestIds(self._storing.stored_requests)
+        journal: Journal
+        if self.settings.journal == "disk":
+            journal = await disk_journal(
+                self.settings, requests, self.telemetry, lambda: self._storing.outage
+            )
+            self._ends.push_async_callback(self._end_journal, journal)
+        else:
+            journal = memory_journal(self.settings, requests, self.telemetry)
+        self._ends.push_async_callback(lambda: self._storing.close(journal, max(1.0, self._left_s())))
+        self._journal = journal
         self.telemetry.watch_queue(
             rows=lambda: journal.held_rows,
             size_bytes=lambda: journal.held_bytes,
@@ -162,33 +154,40 @@ class App:
             waiting_requests=lambda: journal.waiting_offers,
             capacity=self.settings.queue_capacity,
         )
-        return journal
+        return journal, requests
 
-    def _start_worker(self, journal: MemoryJournal, database: Database) -> BatchWorker[Entry]:
-        encoder = ReferenceEncoder() if self.settings.codecs == "reference" else None
-        policy = FlushPolicy(self.settings.batch_size, self.settings.flush_interval.total_seconds())
-        worker = BatchWorker(journal, database.repository(encoder), policy, self.telemetry)
-        worker.start_batch_processing()
-        self._ends.push_async_callback(self._drain, journal, worker)
-        return worker
+    async def _end_journal(self, journal: DiskJournal) -> None:
+        kept = journal.held_rows - journal.unwritten_rows
+        if lost := await journal.end(max(1.0, self._left_s())):
+            self._lost += lost
+            logger.error(
+                "{} metrics that were acknowledged as queued could not be written, and are lost: {}",
+                lost,
+                journal.problem or "the disk was too slow",
+            )
+        if kept > 0:
+            logger.warning("{} metrics stay in the journal; the next start stores them", kept)
 
-    async def _drain(self, journal: MemoryJournal, worker: BatchWorker[Entry]) -> None:
+    async def _drain(self, journal: Journal) -> None:
         journal.close()
         if waiting := journal.held_rows:
             logger.info("storing {} queued metrics before the end", waiting)
-        if await worker.drain(self._left_s()):
+        # What is on disk need not wait for a database that is gone.
+        if await self._storing.drain(self._left_s(), patient=not journal.durable) or journal.durable:
             return
         self._lost = journal.held_rows
         logger.error(
             "{} acknowledged metrics were not stored within DRAIN_TIMEOUT and are lost (JOURNAL=memory): {}",
             self._lost,
-            worker.failure or "the database was too slow",
+            self._storing.outage or "the database was too slow",
         )
 
-    async def _start_fronts(self, journal: MemoryJournal, health: Health) -> Addresses:
+    async def _start_fronts(self, journal: Journal, requests: RequestIds, health: Health) -> Addresses:
         settings = self.settings
         limits = Limits(time_past_max=settings.time_past_max, time_future_max=settings.time_future_max)
-        service = IngestorService(journal, Rules(limits), self.telemetry)
+        default = journal.default_level if settings.ack is None else Ack[settings.ack.upper()]
+        acks = AckPolicy(default, settings.commit_wait_max.total_seconds())
+        service = IngestorService(journal, requests, Rules(limits), acks=acks, telemetry=self.telemetry)
         descriptors = Descriptors.of_package(_GENERATED)
         native = settings.codecs == "native" and columns.native_available()
         decoder = columns.NativeDecoder if native else columns.ReferenceDecoder
@@ -196,7 +195,7 @@ class App:
         grpc = GrpcServer(rpcs, message_bytes_max=settings.message_bytes_max, lane=settings.grpc_lane)
         http = HttpServer(
             Router(rpcs, descriptors.pool, elements_max=limits.rows_max),
-            _pages(health, self.telemetry),
+            _pages(health, self.telemetry, journal),
             body_bytes_max=settings.message_bytes_max,
         )
         self._ends.push_async_callback(self._close_fronts, grpc, http)
@@ -212,32 +211,20 @@ class App:
             logger.warning("some calls under way were not answered within DRAIN_TIMEOUT")
         await asyncio.gather(grpc.close(), http.close())
 
-    def _health(self, database: Database, journal: MemoryJournal, worker: BatchWorker[Entry]) -> Health:
-        look: asyncio.Task[str | None] | None = None
-        looked_at_s = float("-inf")
-
+    def _health(self, journal: Journal) -> Health:
         async def accepting() -> str | None:
             return "the server is stopping" if self.stopping else None
 
         async def room() -> str | None:
+            if isinstance(journal, DiskJournal) and journal.problem is not None:
+                return f"the journal can't be written: {journal.problem}"
             return f"the queue is full ({journal.held_rows} metrics wait)" if journal.full else None
-
-        async def storing() -> str | None:
-            nonlocal look, looked_at_s
-            if self._embedded_problem is not None:
-                return self._embedded_problem
-            if worker.failure is not None:
-                return worker.failure
-            # One look at a time, whoever asks, and each answer is as old as _DATABASE_LOOK_S at the most.
-            if look is None or (look.done() and time.monotonic() - looked_at_s > _DATABASE_LOOK_S):
-                looked_at_s = time.monotonic()
-                look = asyncio.create_task(database.problem(_DATABASE_ANSWER_S))
-            return await asyncio.shield(look)
 
         health = Health()
         health.add("accepting", accepting)
         health.add("queue", room)
-        health.add("database", storing)
+        # A disk journal takes metrics without it, which is what it is for.
+        health.add("database", self._storing.problem, vital=not journal.durable)
         return health
 
 
@@ -251,25 +238,17 @@ async def to_its_end(cleanup: Awaitable[object]) -> None:
         raise
 
 
-def _queue_limits(settings: Settings) -> QueueLimits:
-    return QueueLimits(
-        rows=settings.queue_capacity,
-        bytes=settings.queue_bytes,
-        waiting_bytes=settings.queue_bytes // _WAITING_SHARE,
-        admission_wait_s=settings.admission_wait.total_seconds(),
-    )
-
-
-def _pages(health: Health, telemetry: Telemetry) -> dict[str, Page]:
+def _pages(health: Health, telemetry: Telemetry, journal: Journal) -> dict[str, Page]:
     async def healthz() -> tuple[int, str, bytes]:
         return json_page(200, {"status": "alive"})
 
     async def readyz() -> tuple[int, str, bytes]:
-        problems = await health.problems()
-        checks = {name: problems.get(name, "ok") for name in health.names}
-        return json_page(
-            503 if problems else 200, {"status": "not ready" if problems else "ready", "checks": checks}
-        )
+        looked = await health.look()
+        pending = {"metrics": journal.held_rows, "oldest_age_seconds": round(journal.oldest_age_s(), 3)}
+        body: dict[str, object] = {"status": looked.status, "checks": looked.checks, "pending": pending}
+        if isinstance(journal, DiskJournal):
+            body["journal"] = {"bytes": journal.size_bytes, "room_bytes": journal.room_bytes}
+        return json_page(503 if looked.status == "not ready" else 200, body)
 
     async def metrics() -> tuple[int, str, bytes]:
         return 200, CONTENT_TYPE, telemetry.render()

@@ -22,8 +22,8 @@ EXIT_CODES = """exit codes:
   2    a flag or setting is wrong
   3    the database can't be reached, refuses us, is read-only, or has a schema that can't be used
   4    a port is taken, or HOST can't be listened on
-  5    DATA_DIR can't be used
-  6    stopped, but acknowledged metrics could not be stored (JOURNAL=memory)
+  5    DATA_DIR can't be used: not writable, in use by another server, or its journal is not ours or another
+  database's 6    stopped, but acknowledged metrics are lost (JOURNAL=memory, or queued and the disk failed)
   129  ended by SIGHUP (a closed terminal); what was begun is undone
   130  the same by Ctrl-C (serve: by a second one, at once)
   143  the same by SIGTERM
@@ -201,7 +201,7 @@ def _shown(default: object) -> str:
         units = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
         size, unit = next(((size, unit) for size, unit in units if seconds % size == 0), (0.001, "ms"))
         return f"{seconds / size:g}{unit}"
-    return str(default) if not hasattr(default, "get_secret_value") else ""
+    return str(default) if default is not None and not hasattr(default, "get_secret_value") else ""
 
 
 def _positive(text: str) -> int:

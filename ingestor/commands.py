@@ -39,7 +39,9 @@ async def serve(settings: Settings) -> int:
         await asyncio.wait([starting])
         return 0
     addresses = starting.result()
-    logger.info("storing in {} (metrics is {})", app.facts, _kind(app.facts.table))
+    if app.database is not None:
+        facts = app.database.facts
+        logger.info("storing in {} (metrics is {})", facts, _kind(facts.table))
     logger.bind(grpc_port=addresses.grpc_port, http_port=addresses.http_port).info(
         "ingestor {} serves gRPC on {}:{} and HTTP on http://{}:{}",
         __version__,

@@ -62,16 +62,18 @@ async def _in_folder(folder: Path, metrics: int, console: Console) -> int:
     console.print("Starting a server on a PostgreSQL of its own ...")
     addresses = await app.start()
     try:
+        database = app.database
+        assert database is not None  # an embedded one is there, or the start has failed
         console.print(
             f"It serves gRPC on {addresses.host}:{addresses.grpc_port} and HTTP on"
-            f" http://{addresses.host}:{addresses.http_port}, and stores in {app.facts}."
+            f" http://{addresses.host}:{addresses.http_port}, and stores in {database.facts}."
         )
         console.print(f"Sending {metrics:,} metrics over gRPC and over HTTP/JSON ...\n")
         report = await _send(folder / "report.json", addresses, app.database_url, metrics)
         if report is None:
             console.print("[red]The load generator failed; see above.[/red]")
             return _DISAGREE
-        return await _show(report, app.database, console, metrics)
+        return await _show(report, database, console, metrics)
     finally:
         await to_its_end(app.stop())
 

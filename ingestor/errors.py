@@ -150,9 +150,14 @@ class BadSetting(StartupError):
 
 
 class DatabaseProblem(StartupError):
-    """The database can't be reached, refuses us, or holds a schema that we can't use."""
+    """The database can't be reached, refuses us, or holds a schema that we can't use. `passing` says that it
+    may well be there later without anybody's doing."""
 
     exit_code = 3
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
 
 
 class AddressProblem(StartupError):

@@ -1,20 +1,23 @@
 """IngestorService: checks metrics, and hands those that keep the rules to the queue, whole or not at all.
 
-The one implementation of the API, whatever the protocol. It acknowledges what the queue has taken; it never
-waits for the database.
+The one implementation of the API, whatever the protocol. It acknowledges what the queue has made as safe as the
+request asks for; it never stores anything itself.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Sized
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, TypeAlias, TypeVar
 
 import pyarrow as pa
 from ingestor_api.analytics.v1 import (
+    AckLevel,
     AnalyticsServiceBase,
     LogMetricRequest,
     LogMetricResponse,
@@ -25,27 +28,73 @@ from ingestor_api.analytics.v1 import (
     WriteSeriesResponse,
 )
 
-from ingestor.errors import VIOLATIONS_TOLD_MAX, FieldViolation, Invalid, Later
-from ingestor.model import LabelSet, MetricBatch, Row, Rules, label_set
+from ingestor.answers import decoded, encoded, nothing_right, told, with_dead
+from ingestor.deadline import CALLER_SAYS
+from ingestor.errors import (
+    Conflict,
+    FieldViolation,
+    Invalid,
+    Later,
+    NotStored,
+    TooLate,
+)
+from ingestor.model import Ack, DeadRow, LabelSet, MetricBatch, Request, Row, Rules, label_set
 from ingestor.model.columns import Checked, ColumnRules, Rejected
+from ingestor.model.fingerprint import rows_fingerprint, series_fingerprint
 from ingestor.model.labels import NO_LABELS
-from ingestor.model.rules import MetricFields, PlainMetric
+from ingestor.model.rules import MetricFields, PlainMetric, name_problem
 from ingestor.telemetry import Telemetry
 from ingestor.timestamps import from_nanos, microseconds
 
-# Of one metric of a batch; there may be 50,000 of them.
-_REASONS_TOLD_MAX = 3
 # A check of more rows than this may take longer than the event loop should stand still: off to a thread.
 _INLINE_ROWS_MAX = 5_000
 # Telling what is wrong with one row takes as long as checking fifty.
 _INLINE_REJECTIONS_MAX = 1_000
 _UNLABELED: Mapping[int, str] = MappingProxyType({})
+_REQUEST_ID_BYTES_MAX = 128
+_ACKS: Mapping[int, Ack] = MappingProxyType({ack.value: ack for ack in Ack})
+
+ResultT = TypeVar("ResultT")
+SizedT = TypeVar("SizedT", bound=Sized)
+
+
+_Check: TypeAlias = "Callable[[], Awaitable[Checked]]"
+
+
+class Earlier(Protocol):
+    """A request that was seen before: what it was, and what becomes of it."""
+
+    @property
+    def request(self) -> Request: ...
+    async def reached(self, ack: Ack) -> Sequence[DeadRow]: ...
 
 
 class Queue(Protocol):
-    """Where accepted metrics go. Returns once it has them; raises Refusal when it took nothing."""
+    """Where accepted metrics go, and what it can promise. `offer` returns once it has them as safe as `ack`
+    says, with the rows that the database refused; it raises Refusal when it took nothing."""
 
-    async def offer(self, batch: MetricBatch) -> None: ...
+    @property
+    def levels(self) -> frozenset[Ack]: ...
+    async def offer(
+        self, batch: MetricBatch, ack: Ack, request: Request | None = None
+    ) -> Sequence[DeadRow]: ...
+
+
+class Requests(Protocol):
+    """Which requests were seen before. `find` claims the name of one that was not, until `release`; it raises
+    Conflict for one that asks for something else than the first of its name did."""
+
+    async def find(self, request: Request) -> Earlier | None: ...
+    def release(self, request: Request) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AckPolicy:
+    """`default` is what requests wait for that don't say so; a commit they wait for `commit_wait_max_s` seconds at
+    most, unless the caller has said how long."""
+
+    default: Ack
+    commit_wait_max_s: float
 
 
 class IngestorService(AnalyticsServiceBase):
@@ -54,35 +103,62 @@ class IngestorService(AnalyticsServiceBase):
     def __init__(
         self,
         queue: Queue,
+        requests: Requests,
         rules: Rules,
+        *,
+        acks: AckPolicy,
         telemetry: Telemetry,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._queue = queue
+        self._requests = requests
         self._rules = rules
         self._column_rules = ColumnRules(rules)
+        self._acks = acks
         self._telemetry = telemetry
         self._clock = clock
 
     async def log_metric(self, message: LogMetricRequest) -> LogMetricResponse:
-        """Takes one metric. Raises Invalid, Overloaded or Unavailable; then it took nothing."""
+        """Takes one metric. Raises Invalid, Conflict, Overloaded or Unavailable, and then it took nothing;
+        NotStored or TooLate while it waits for the commit."""
+        ack = self._ack(message.ack, 1)
+        request = self._named(message.request_id, 1, lambda: self._rows_fingerprint("LogMetric", [message]))
+        if request is None:
+            batch = self._valid_row(message)
+            del message  # what waits for room is the batch alone, which is what the bounds count
+            dead = await self._offer(batch, ack)
+        else:
+            async with self._once(request, 1) as earlier:
+                if earlier is None:
+                    dead = await self._offer(self._valid_row(message), ack, request)
+                else:
+                    dead = await self._in_time(earlier.reached(ack), ack)
+        if dead:
+            msg = f"{dead[0].reason} ({dead[0].sqlstate}): it is in dead_letters now"
+            raise NotStored(msg)
+        return LogMetricResponse(success=True)
+
+    def _valid_row(self, message: LogMetricRequest) -> MetricBatch:
         now = self._clock()
         if violations := self._rules.violations(message, now):
             self._count_rejected(1)
             raise Invalid.fields(violations)
         row, labels = _row(message, now)
-        del message  # what waits for room is the batch alone, which is what the bounds count
-        await self._offer(MetricBatch.of_row(row, {labels.id: labels.document} if labels else _UNLABELED))
-        return LogMetricResponse(success=True)
+        return MetricBatch.of_row(row, {labels.id: labels.document} if labels else _UNLABELED)
 
     async def log_metrics(self, message: LogMetricsRequest) -> LogMetricsResponse:
-        """Takes those metrics of a batch that keep the rules, and lists the others. Raises Invalid when none
-        does, Overloaded or Unavailable; then it took nothing."""
-        self._check_size(len(message.metrics))
-        checked = self._checked(message.metrics)
-        # What waits for room from here on is the batch alone, which is what the bounds count.
+        """Takes those metrics of a batch that keep the rules, and lists the others. Raises Invalid when none does,
+        Conflict, Overloaded or Unavailable, and then it took nothing; TooLate while it waits for the commit."""
+        metrics = message.metrics
+        self._check_size(len(metrics))
+        call = self._call(
+            message.ack,
+            message.request_id,
+            len(metrics),
+            lambda: self._rows_fingerprint("LogMetrics", metrics),
+        )
         del message
-        accepted, rejected = await self._taken(checked, "metrics")
+        accepted, rejected = await self._answered(call, lambda: _made(self._checked(metrics)), "metrics")
         return LogMetricsResponse(accepted=accepted, rejected=rejected)
 
     def _checked(self, metrics: Sequence[MetricFields]) -> Checked:
@@ -96,58 +172,93 @@ class IngestorService(AnalyticsServiceBase):
                 rows.add(metric)
         return Checked(MetricBatch.of_rows(rows.rows, rows.label_sets) if rows.rows else None, rejected)
 
-    async def log_metrics_columns(self, request: pa.RecordBatch) -> LogMetricsResponse:
+    async def log_metrics_columns(self, columns: pa.RecordBatch) -> LogMetricsResponse:
         """`log_metrics` for a request that was decoded to columns: the same answers, without an object a row."""
-        metrics = request.column("metrics").values
-        self._check_size(len(metrics))
-        checked = await self._in_time(self._column_rules.check, metrics, len(metrics))
-        del request, metrics
-        accepted, rejected = await self._taken(checked, "metrics")
+        call, check = self._metrics_call(columns)
+        del columns  # what waits for room is the batch alone, which is what the bounds count
+        accepted, rejected = await self._answered(call, check, "metrics")
         return LogMetricsResponse(accepted=accepted, rejected=rejected)
+
+    def _metrics_call(self, columns: pa.RecordBatch) -> tuple[_Call, _Check]:
+        metrics = columns.column("metrics").values
+        self._check_size(len(metrics))
+        fingerprint = partial(self._column_rules.fingerprint, "LogMetrics", metrics)
+        call = self._call(*_terms(columns), len(metrics), fingerprint)
+        return call, partial(self._checked_once, self._column_rules.check, [metrics], len(metrics))
 
     async def write_series(self, message: WriteSeriesRequest) -> WriteSeriesResponse:
         """Takes those points of some series that keep the rules, and lists the others. Raises Invalid when none
-        does or a series' lists differ in length, Overloaded or Unavailable; then it took nothing."""
-        lengths = [(len(series.time_unix_nano), len(series.value)) for series in message.series]
+        does or a series' lists differ in length, Conflict, Overloaded or Unavailable, and then it took nothing;
+        TooLate while it waits for the commit."""
+        series = message.series
+        lengths = [(len(each.time_unix_nano), len(each.value)) for each in series]
         self._check_series(lengths)
         points = [
-            PlainMetric(series.service_name, series.metric_name, value, from_nanos(nanos), series.labels)
-            for series in message.series
-            for nanos, value in zip(series.time_unix_nano, series.value, strict=True)
+            PlainMetric(each.service_name, each.metric_name, value, from_nanos(nanos), each.labels)
+            for each in series
+            for nanos, value in zip(each.time_unix_nano, each.value, strict=True)
         ]
-        checked = self._checked(points)
-        del message, points
-        accepted, rejected = await self._taken(checked, "points")
+        call = self._call(
+            message.ack,
+            message.request_id,
+            len(points),
+            lambda: series_fingerprint("WriteSeries", series, self._rules.limits),
+        )
+        del message
+        accepted, rejected = await self._answered(call, lambda: _made(self._checked(points)), "points")
         return WriteSeriesResponse(accepted=accepted, rejected=rejected)
 
-    async def write_series_columns(self, request: pa.RecordBatch) -> WriteSeriesResponse:
+    async def write_series_columns(self, columns: pa.RecordBatch) -> WriteSeriesResponse:
         """`write_series` for a request that was decoded to columns: the same answers, without an object a point."""
-        series = request.column("series").values
+        call, check = self._series_call(columns)
+        del columns
+        accepted, rejected = await self._answered(call, check, "points")
+        return WriteSeriesResponse(accepted=accepted, rejected=rejected)
+
+    def _series_call(self, columns: pa.RecordBatch) -> tuple[_Call, _Check]:
+        series = columns.column("series").values
         lengths = [series.field(name).value_lengths().to_pylist() for name in ("time_unix_nano", "value")]
         self._check_series(list(zip(*lengths, strict=True)))
-        checked = await self._in_time(self._column_rules.check_series, series, sum(lengths[0]))
-        del request, series
-        accepted, rejected = await self._taken(checked, "points")
-        return WriteSeriesResponse(accepted=accepted, rejected=rejected)
+        points = sum(lengths[0])
+        fingerprint = partial(self._column_rules.series_fingerprint, "WriteSeries", series)
+        call = self._call(*_terms(columns), points, fingerprint)
+        return call, partial(self._checked_once, self._column_rules.check_series, [series], points)
 
-    async def _in_time(
-        self, check: Callable[[pa.StructArray, datetime], Checked], columns: pa.StructArray, rows: int
+    async def _checked_once(
+        self, check: Callable[[pa.StructArray, datetime], Checked], columns: list[pa.StructArray], rows: int
     ) -> Checked:
+        """`columns` is emptied: nobody keeps a request that was checked."""
         now = self._clock()
         if rows > _INLINE_ROWS_MAX:
-            return await asyncio.to_thread(check, columns, now)
-        return check(columns, now)
+            return await asyncio.to_thread(check, columns.pop(), now)
+        return check(columns.pop(), now)
 
-    async def _taken(self, checked: Checked, list_name: str) -> tuple[int, list[RejectedMetric]]:
-        """Offers what is good of a request's `list_name`; how many that were, and the others with their reasons."""
+    def _call(self, ack: int, request_id: str, rows: int, fingerprint: Callable[[], bytes]) -> _Call:
+        return _Call(self._ack(ack, rows), self._named(request_id, rows, fingerprint), rows)
+
+    async def _answered(self, call: _Call, check: _Check, list_name: str) -> tuple[int, list[RejectedMetric]]:
+        """Takes what is good of a request's `list_name`, unless that was done before; how many that were, and the
+        others with their reasons."""
+        if call.request is None:
+            return await self._taken(call, await check(), list_name)
+        async with self._once(call.request, call.rows) as earlier:
+            if earlier is None:
+                return await self._taken(call, await check(), list_name)
+            dead = await self._in_time(earlier.reached(call.ack), call.ack)
+            rejected = await _aside_if_many(decoded, earlier.request.rejected)
+            return earlier.request.accepted - len(dead), with_dead(rejected, dead, call.rows)
+
+    async def _taken(self, call: _Call, checked: Checked, list_name: str) -> tuple[int, list[RejectedMetric]]:
         if checked.batch is None:
             self._count_rejected(len(checked.rejected))
-            raise _nothing_right(checked.rejected, list_name)
-        await self._offer(checked.batch)
-        self._count_rejected(len(checked.rejected))
-        if len(checked.rejected) > _INLINE_REJECTIONS_MAX:
-            return checked.batch.rows, await asyncio.to_thread(_told, checked.rejected)
-        return checked.batch.rows, _told(checked.rejected)
+            raise nothing_right(checked.rejected, list_name)
+        accepted, request = checked.batch.rows, call.request
+        rejected = await _aside_if_many(told, checked.rejected)
+        if request is not None:
+            request = request._replace(accepted=accepted, rejected=await _aside_if_many(encoded, rejected))
+        dead = await self._offer(checked.batch, call.ack, request)
+        self._count_rejected(len(rejected))
+        return accepted - len(dead), with_dead(rejected, dead, call.rows)
 
     def _check_series(self, lengths: Sequence[tuple[int, int]]) -> None:
         for number, (times, values) in enumerate(lengths):
@@ -166,15 +277,74 @@ class IngestorService(AnalyticsServiceBase):
             problem = f"has {rows} {what}, {rows_max} at most: send smaller batches"
             raise Invalid.fields([FieldViolation(field_name, problem)])
 
-    async def _offer(self, batch: MetricBatch) -> None:
+    async def _offer(self, batch: MetricBatch, ack: Ack, request: Request | None = None) -> Sequence[DeadRow]:
         try:
-            await self._queue.offer(batch)
+            return await self._in_time(self._queue.offer(batch, ack, request), ack)
         except Later:
             self._telemetry.refused.inc(batch.rows)
             raise
         except Invalid:
             self._count_rejected(batch.rows)
             raise
+
+    async def _in_time(self, waiting: Awaitable[Sequence[DeadRow]], ack: Ack) -> Sequence[DeadRow]:
+        """Waits for this acknowledgement, for a commit no longer than is promised. Raises TooLate."""
+        if ack is not Ack.COMMITTED or CALLER_SAYS.get():
+            return await waiting
+        try:
+            async with asyncio.timeout(self._acks.commit_wait_max_s):
+                return await waiting
+        except TimeoutError:
+            msg = (
+                f"not committed within {self._acks.commit_wait_max_s:g} s (COMMIT_WAIT_MAX), but it may still be:"
+                " to be sure, send the same request with the same request_id again"
+            )
+            raise TooLate(msg) from None
+
+    @asynccontextmanager
+    async def _once(self, request: Request, rows: int) -> AsyncIterator[Earlier | None]:
+        """What was taken under this name before; None when this is the first, for which the name is kept."""
+        try:
+            earlier = await self._requests.find(request)
+        except Conflict:
+            self._count_rejected(rows)
+            raise
+        if earlier is not None:
+            self._telemetry.received.inc(rows)
+            self._telemetry.duplicates.inc(rows)
+        try:
+            yield earlier
+        finally:
+            if earlier is None:
+                self._requests.release(request)
+
+    def _ack(self, level: int, rows: int) -> Ack:
+        """What a request waits for that asks for this AckLevel. Raises Invalid for one that we can't give."""
+        if level == AckLevel.UNSPECIFIED:
+            return self._acks.default
+        ack = _ACKS.get(level)
+        if ack is not None and ack in self._queue.levels:
+            return ack
+        self._count_rejected(rows)
+        offered = " and ".join(each.name for each in sorted(self._queue.levels))
+        problem = (
+            f"is no AckLevel: {int(level)}"
+            if ack is None
+            else f"can't be {ack.name}: this server offers {offered}"
+        )
+        raise Invalid.fields([FieldViolation("ack", problem)])
+
+    def _named(self, request_id: str, rows: int, fingerprint: Callable[[], bytes]) -> Request | None:
+        """The request under its name; None without one. Raises Invalid for a bad name."""
+        if not request_id:
+            return None
+        if problem := name_problem(request_id, _REQUEST_ID_BYTES_MAX):
+            self._count_rejected(rows)
+            raise Invalid.fields([FieldViolation("request_id", problem)])
+        return Request("", request_id, fingerprint(), rows)
+
+    def _rows_fingerprint(self, method: str, metrics: Sequence[MetricFields]) -> bytes:
+        return rows_fingerprint(method, metrics, self._rules.limits)
 
     def _count_rejected(self, rows: int) -> None:
         # What is taken is counted as received by the queue, in the moment in which it takes it.
@@ -207,22 +377,26 @@ def _row(metric: MetricFields, now: datetime) -> tuple[Row, LabelSet | None]:
     return Row(time_us, metric.service_name, metric.metric_name, metric.value, label_set_id), labels
 
 
-def _told(rejected: Sequence[Rejected]) -> list[RejectedMetric]:
-    return [RejectedMetric(index=position, reason=_reason(violations)) for position, violations in rejected]
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What a bulk request waits for, its name if it has one, and how many rows it has, good and bad."""
+
+    ack: Ack
+    request: Request | None
+    rows: int
 
 
-def _reason(violations: Sequence[FieldViolation]) -> str:
-    told = "; ".join(map(str, violations[:_REASONS_TOLD_MAX]))
-    more = len(violations) - _REASONS_TOLD_MAX
-    return f"{told}; and {more} more" if more > 0 else told
+def _terms(columns: pa.RecordBatch) -> tuple[int, str]:
+    """A request's AckLevel and request_id."""
+    return columns.column("ack")[0].as_py(), columns.column("request_id")[0].as_py()
 
 
-def _nothing_right(rejected: Sequence[Rejected], list_name: str) -> Invalid:
-    def told() -> Iterator[FieldViolation]:
-        for position, violations in rejected:
-            yield from (violation.within(f"{list_name}[{position}]") for violation in violations)
+async def _made(checked: Checked) -> Checked:
+    return checked
 
-    first = [violation for violation, _ in zip(told(), range(VIOLATIONS_TOLD_MAX), strict=False)]
-    count = len(rejected)
-    message = f"none of the {count} {list_name} can be taken: {first[0]}" if count > 1 else str(first[0])
-    return Invalid(message, first)
+
+async def _aside_if_many(work: Callable[[SizedT], ResultT], items: SizedT) -> ResultT:
+    """`work(items)`, in a thread when there are many of them."""
+    if len(items) > _INLINE_REJECTIONS_MAX:
+        return await asyncio.to_thread(work, items)
+    return work(items)

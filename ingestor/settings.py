@@ -41,6 +41,8 @@ _ADDRESS_FORM = (
 )
 _HOST_AND_PORT = re.compile(r"(?:\[[^\[\]]+\]|[^:\[\]]*)(?::([0-9]+))?")
 _PORT_MAX = 65_535
+# Segments are released whole, and each holds several requests.
+_JOURNAL_MESSAGES_MIN = 16
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -86,7 +88,7 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(
         default_factory=default_data_dir,
-        description="where the embedded database lives (default: the user data directory; for root"
+        description="where the journal and the embedded database live (default: the user data directory; for root"
         f" {ROOT_DATA_DIR})",
     )
     host: str = Field(default="127.0.0.1", description="the address to listen on, for both protocols")
@@ -119,7 +121,7 @@ class Settings(BaseSettings):
         description="how long a request waits for room in the queue; 0 refuses at once",
     )
     journal: Literal["disk", "memory"] = Field(
-        default="memory",
+        default="disk",
         description="where acknowledged metrics wait for the database: on disk in DATA_DIR, which outlives"
         " crashes, or in memory",
     )
@@ -247,6 +249,32 @@ class Settings(BaseSettings):
                     " (an address, or `embedded`)"
                 )
                 raise ValueError(msg)
+        return self
+
+    @field_validator("request_id_window", "commit_wait_max")
+    @classmethod
+    def _some_time(cls, value: timedelta) -> timedelta:
+        if not timedelta(milliseconds=1) <= value <= timedelta(days=TIME_RANGE_DAYS_MAX):
+            msg = f"must lie between 1ms and {TIME_RANGE_DAYS_MAX}d"
+            raise ValueError(msg)
+        return value
+
+    @model_validator(mode="after")
+    def _journal_holds_requests(self) -> Self:
+        least = ByteSize(_JOURNAL_MESSAGES_MIN * self.message_bytes_max)
+        if self.journal == "disk" and self.journal_bytes_max < least:
+            msg = (
+                f"JOURNAL_BYTES_MAX must be at least {_JOURNAL_MESSAGES_MIN} times MESSAGE_BYTES_MAX, which is"
+                f" {least.human_readable()}"
+            )
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _ack_on_offer(self) -> Self:
+        if self.ack == "journaled" and self.journal == "memory":
+            msg = "ACK=journaled needs JOURNAL=disk: a journal in memory offers queued and committed"
+            raise ValueError(msg)
         return self
 
     @model_validator(mode="after")

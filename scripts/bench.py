@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 import uvloop
 from benchmarks import micro
 from benchmarks.driving import Target, rate, steady
+from benchmarks.durability import answered_steadily, synced_steadily
 from benchmarks.end_to_end import SERVICE, cases, committed_per_second, copy_batches, raw_copy_per_second
 from benchmarks.grpc_client import UnaryConnection
 from benchmarks.http_client import HttpConnection
@@ -27,7 +28,7 @@ from benchmarks.workload import Workload
 from rich.console import Console
 from rich.table import Table
 
-PARTS = ("steps", "bulk", "single", "latency")
+PARTS = ("steps", "bulk", "journal", "single", "latency")
 _UNARY_BODIES = 20_000
 _CONTENDERS = {
     "gRPC": ("stock grpclib echo", "grpcio.aio echo"),
@@ -73,6 +74,45 @@ async def bulk(console: Console, name: str, server: str, options: argparse.Names
             lambda batches=batches: raw_copy_per_second(server, batches),  # type: ignore[misc]
         )
         table.add_row(case.name, f"{ours:,.0f}", f"{raw:,.0f}", f"{ours / raw:.2f}")
+    console.print(table)
+
+
+async def journal(console: Console, name: str, server: str, options: argparse.Namespace) -> None:
+    """The disk journal beside the memory queue, end to end."""
+    table = _table(
+        f"until committed, {name} (metrics a second)", "case", "disk journal", "memory queue", "ratio"
+    )
+    for case in cases(options.rows)[:2]:
+        console.print(f"{name}: {case.name}, both journals ...")
+        bodies = await asyncio.to_thread(case.bodies, case.workload)
+        disk, memory = await _alternating(
+            options.runs,
+            lambda case=case, bodies=bodies: committed_per_second(server, case, bodies),  # type: ignore[misc]
+            lambda case=case, bodies=bodies: committed_per_second(server, case, bodies, JOURNAL="memory"),  # type: ignore[misc]
+        )
+        table.add_row(case.name, f"{disk:,.0f}", f"{memory:,.0f}", f"{disk / memory:.2f}")
+    console.print(table)
+
+
+async def safety(console: Console, server: str, options: argparse.Namespace) -> None:
+    """What each acknowledgement costs a single metric, beside what the disk allows."""
+    per_second, seconds = 1_000, 2 * options.seconds
+    table = _table(
+        f"latency at {per_second:,} LogMetric a second over gRPC (milliseconds)",
+        "acknowledged",
+        "p50",
+        "p95",
+        "p99",
+    )
+    console.print(f"acknowledgements at {per_second} calls a second ...")
+    measured = {
+        ack: await answered_steadily(server, grpc_target, per_second, seconds, ack)
+        for ack in ("queued", "journaled", "committed")
+    }
+    measured["bare append and fdatasync"] = await synced_steadily(per_second, seconds)
+    for what, answers in measured.items():
+        shares = (answers.percentile_ms(share) for share in (0.5, 0.95, 0.99))
+        table.add_row(what, *(f"{share:.2f}" for share in shares))
     console.print(table)
 
 
@@ -148,6 +188,11 @@ async def bench(options: argparse.Namespace) -> None:
             if options.timescale:
                 await bulk(console, "TimescaleDB", options.timescale, options)
         server = options.timescale or embedded
+        if "journal" in options.only:
+            await journal(
+                console, "TimescaleDB" if options.timescale else "embedded PostgreSQL", server, options
+            )
+            await safety(console, server, options)
         if "single" in options.only:
             await single(console, server, options)
         if "latency" in options.only:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from grpclib.client import Channel
 from ingestor_api.analytics.v1 import AnalyticsServiceStub
 
 from ingestor.app import App
-from ingestor.settings import load
+from ingestor.settings import Settings, load
+from ingestor.storage.database import Database
 
 FIRST_DESIGN: dict[str, Any] = {
     "batch_size": 5,
@@ -37,6 +39,12 @@ class Gateway:
     http: aiohttp.ClientSession
 
     @property
+    def database(self) -> Database:
+        database = self.app.database
+        assert database is not None
+        return database
+
+    @property
     def grpc_address(self) -> str:
         return f"{self.host}:{self.grpc_port}"
 
@@ -54,8 +62,7 @@ class Gateway:
 
     async def rows(self) -> list[tuple[Any, ...]]:
         """What is stored, by value."""
-        database = self.app.database
-        async with database.transactions.transaction() as connection:
+        async with self.database.transactions.transaction() as connection:
             found = await connection.fetch(
                 "SELECT time, service_name, metric_name, value, labels::text FROM labeled_metrics ORDER BY value"
             )
@@ -70,10 +77,16 @@ class Gateway:
 
 @asynccontextmanager
 async def gateway(database_url: str, **flags: Any) -> AsyncIterator[Gateway]:
-    """Serves on free ports; stops in order at the end."""
-    settings = load(
-        {"database_url": database_url, "grpc_port": 0, "http_port": 0, "flush_interval": "20ms", **flags}
-    )
+    """Serves on free ports, with a DATA_DIR of its own unless told; stops in order at the end."""
+    with tempfile.TemporaryDirectory(prefix="ingestor-test-") as folder:
+        usual = {"grpc_port": 0, "http_port": 0, "flush_interval": "20ms", "data_dir": folder}
+        settings = load({"database_url": database_url, **usual, **flags})
+        async with _serving(settings) as served:
+            yield served
+
+
+@asynccontextmanager
+async def _serving(settings: Settings) -> AsyncIterator[Gateway]:
     app = App(settings)
     addresses = await app.start()
     channel = Channel(addresses.host, addresses.grpc_port)

@@ -34,7 +34,8 @@ async def begin(*arguments: str, cwd: Path, env: Mapping[str, str]) -> asyncio.s
 
 
 async def run(*arguments: str, cwd: Path, **settings: str) -> tuple[int, str, str]:
-    """Runs the command to its end: exit code, stdout, stderr."""
+    """Runs the command to its end, with a DATA_DIR in `cwd` unless told otherwise: exit code, stdout, stderr."""
+    settings = {"data_dir": str(cwd / "data"), **settings}
     process = await begin(*arguments, cwd=cwd, env=environment(**settings))
     out, err = await asyncio.wait_for(process.communicate(), 50)
     assert process.returncode is not None
@@ -96,13 +97,15 @@ class ServerProcess:
 
 
 async def launch(cwd: Path, *flags: str, **settings: str) -> ServerProcess:
-    """Starts `ingestor serve` on free ports with JSON logs. Whoever calls it ends it."""
+    """Starts `ingestor serve` on free ports with JSON logs and a DATA_DIR in `cwd`, unless told otherwise. Whoever
+    calls it ends it."""
+    usual = {"grpc_port": "0", "http_port": "0", "log_format": "json", "data_dir": str(cwd / "data")}
     process = await asyncio.create_subprocess_exec(
         *COMMAND,
         "serve",
         *flags,
         cwd=cwd,
-        env=environment(**{"grpc_port": "0", "http_port": "0", "log_format": "json", **settings}),
+        env=environment(**{**usual, **settings}),
         stderr=asyncio.subprocess.PIPE,
     )
     return ServerProcess(process)

@@ -185,7 +185,12 @@ async def test_a_signal_stores_what_is_queued(
 
 async def test_what_could_not_be_stored_is_said_and_exit_code_6(tmp_path: Path, database_url: str) -> None:
     """A database that takes nothing until DRAIN_TIMEOUT is over: the loss is counted, logged, and in the code."""
-    flags = {"database_url": database_url, "flush_interval": "1h", "drain_timeout": "500ms"}
+    flags = {
+        "database_url": database_url,
+        "journal": "memory",
+        "flush_interval": "1h",
+        "drain_timeout": "500ms",
+    }
     async with serve(tmp_path, **flags) as server:
         connection = await asyncpg.connect(database_url)
         async with connection.transaction():

@@ -46,4 +46,4 @@ async def test_the_lines_that_can_be_pasted_work(database_url: str) -> None:
         out, _ = await process.communicate()
         assert process.returncode == 0
         assert b"accepted=1" in out
-        assert running.count("ingestor_metrics_received_total") == 5
+        assert running.count("ingestor_metrics_received_total") == 6

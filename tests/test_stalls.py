@@ -31,7 +31,7 @@ async def readiness(running: Gateway) -> tuple[int, str]:
 
 async def test_readiness_answers_while_the_database_does_not(database_url: str) -> None:
     """Soon, with the reason, however many ask; and it is ready again as soon as the database answers."""
-    async with stalling(database_url) as (url, proxy), gateway(url) as running:
+    async with stalling(database_url) as (url, proxy), gateway(url, journal="memory") as running:
         assert await readiness(running) == (200, "ok")
         await asyncio.sleep(1.1)  # past what a look at the database is good for
         proxy.flowing.clear()
@@ -48,7 +48,7 @@ async def test_readiness_answers_while_the_database_does_not(database_url: str) 
 
 async def test_stopping_ends_in_time_while_the_database_does_not_answer(database_url: str) -> None:
     """With what could not be stored counted, whatever the driver makes of being cancelled."""
-    async with stalling(database_url) as (url, proxy), gateway(url) as running:
+    async with stalling(database_url) as (url, proxy), gateway(url, journal="memory") as running:
         await running.stub.log_metric(LogMetricRequest("s", "m", 1.0))
         while not running.count("ingestor_metrics_committed_total"):
             await asyncio.sleep(0.01)
@@ -77,7 +77,7 @@ async def test_a_stuck_client_costs_no_metrics(database_url: str) -> None:
 
 async def test_a_full_queue_is_flushed_although_nobody_waits(database_url: str) -> None:
     """Refused callers want room too: with ADMISSION_WAIT=0 a queue smaller than a batch is emptied at once."""
-    flags = {"queue_capacity": 2, "admission_wait": "0", "flush_interval": "1h"}
+    flags = {"journal": "memory", "queue_capacity": 2, "admission_wait": "0", "flush_interval": "1h"}
     async with gateway(database_url, **flags) as running:
         statuses = [(await running.post("/v1/metrics", GOOD))[0] for _ in range(3)]
         assert statuses == [200, 200, 429]
@@ -117,6 +117,7 @@ async def test_endless_load_on_a_stalled_database_is_refused_and_does_not_grow(
     takes no more memory than it did then."""
     async with stalling(database_url) as (url, proxy):
         limits = {
+            "journal": "memory",
             "queue_capacity": "20000",
             "queue_bytes": "4MiB",
             "admission_wait": "50ms",

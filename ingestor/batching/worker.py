@@ -1,7 +1,7 @@
 """The batch worker: waits on ticker and queue, joins what waits into one batch, hands it to the repository.
 
-It never drops a batch because the database failed, however long that lasts; it retries the same rows until
-they are stored. Only rows that the database refuses as data are given up, loudly and counted.
+It never drops a batch because the database failed, however long that lasts; it retries the same rows until they are
+stored, or until the database says that it has them. What it lets go of is what the database says is stored.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 from loguru import logger
 
 from ingestor.batching.policy import Backoff, FlushPolicy
-from ingestor.errors import RowsRefused, StorageUnavailable
-from ingestor.model import MetricBatch
+from ingestor.errors import CursorElsewhere, SchemaProblem, StorageUnavailable
+from ingestor.model import Delivery, Entry, MetricBatch, Outcome, Placed
 from ingestor.telemetry import Telemetry
 
 _BACKOFF = Backoff()
@@ -26,18 +26,8 @@ _SLOW_S = 10.0
 _GRACE_S = 5.0
 
 
-class QueuedEntry(Protocol):
-    """What the worker needs of an entry: its rows."""
-
-    @property
-    def batch(self) -> MetricBatch: ...
-
-
-EntryT = TypeVar("EntryT", bound=QueuedEntry)
-
-
-class Source(Protocol[EntryT]):
-    """The queue as the worker sees it."""
+class Source(Protocol):
+    """The journal as the worker sees it. Entries are settled in the groups in which they were read."""
 
     @property
     def waiting_rows(self) -> int: ...
@@ -47,28 +37,31 @@ class Source(Protocol[EntryT]):
     def closed(self) -> bool: ...
     def age_s(self) -> float: ...
     async def wait(self, rows: int, timeout_s: float | None) -> None: ...
-    def read(self, rows_max: int) -> list[EntryT]: ...
-    def settle(self, entries: Sequence[EntryT]) -> None: ...
+    async def read(self, rows_max: int) -> list[Entry]: ...
+    async def settle(self, entries: Sequence[Entry], outcome: Outcome) -> None: ...
+    async def rewind(self, position: int) -> int: ...
 
 
 class Repository(Protocol):
     """Where batches go. `arrange` orders a batch's rows as suits the table, in a thread; storing raises
-    StorageUnavailable (try again) or RowsRefused (never will be stored)."""
+    StorageUnavailable or SchemaProblem (try again), or CursorElsewhere (something else is due)."""
 
     def arrange(self, batch: MetricBatch) -> MetricBatch: ...
-    async def bulk_insert_metrics(self, batch: MetricBatch) -> None: ...
+    async def bulk_insert_metrics(self, delivery: Delivery) -> Outcome: ...
 
 
-class BatchWorker(Generic[EntryT]):
-    """Stores what the source holds, one batch at a time, oldest first."""
+class BatchWorker:
+    """Stores what the source holds, one batch at a time, oldest first. `after` is where the database's cursor
+    for it stands."""
 
     def __init__(
         self,
-        source: Source[EntryT],
+        source: Source,
         repository: Repository,
         policy: FlushPolicy,
         telemetry: Telemetry,
         *,
+        after: int = 0,
         backoff: Backoff = _BACKOFF,
         chance: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
@@ -77,13 +70,17 @@ class BatchWorker(Generic[EntryT]):
         self._repository = repository
         self._policy = policy
         self._telemetry = telemetry
+        self._after = after
         self._backoff = backoff
         self._chance = chance
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
         self._failure: str | None = None
+        self._failing = asyncio.Event()
         self._attempt_since_s: float | None = None
         self._ending = False
+        self._reading = asyncio.Lock()
+        self._rewinds = 0
 
     @property
     def failure(self) -> str | None:
@@ -101,58 +98,69 @@ class BatchWorker(Generic[EntryT]):
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._failure = f"the batch worker died: {type(error).__name__}: {error}"
+            self._fails(f"the batch worker died: {type(error).__name__}: {error}")
             logger.opt(exception=error).critical("the batch worker died: nothing is stored any more")
 
-    async def drain(self, timeout_s: float) -> bool:
-        """Waits until the closed source is empty, for `timeout_s` at most, and ends the worker. Says whether
-        all was stored; what was not stays with the source."""
+    async def drain(self, timeout_s: float, *, patient: bool = True) -> bool:
+        """Waits until the closed source is empty, for `timeout_s` at most, and ends the worker; without
+        patience not for a database that fails. Says whether all was stored; what was not stays with the source."""
         if self._task is None:
             return True
         task, self._task = self._task, None
-        done, _ = await asyncio.wait({task}, timeout=timeout_s)
+        failing = asyncio.create_task(self._failing.wait())
+        until: set[asyncio.Future[object]] = {task} if patient else {task, failing}  # type: ignore[arg-type]
+        await asyncio.wait(until, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        failing.cancel()
+        done = task.done()
         if not done:
             # A cancellation may come back from the driver as a failure like any other.
             self._ending = True
             task.cancel()
             await asyncio.wait({task}, timeout=_GRACE_S)
-        return bool(done) and not task.cancelled() and task.exception() is None
+        return done and not task.cancelled() and task.exception() is None
 
     async def _run(self) -> None:
         """Stores one batch while the next one is prepared: the database need not wait for us, nor we for it."""
         storing: asyncio.Task[None] | None = None
         try:
-            while (entries := await self._due()) is not None:
-                batch = await self._prepared(entries)
+            while (entries := await self._due(storing)) is not None:
+                rewinds = self._rewinds
+                batch, arranged = await self._prepared(entries)
                 if storing is not None:
                     await storing
                 if self._ending:
                     return
-                storing = asyncio.create_task(self.flush_batch(entries, batch), name="flush")
-            if storing is not None:
-                await storing
+                storing = None
+                if rewinds == self._rewinds:  # else they are unread again, since something else is due
+                    storing = asyncio.create_task(self.flush_batch(entries, batch, arranged), name="flush")
         finally:
             if storing is not None and not storing.done():
                 storing.cancel()
                 await asyncio.wait({storing}, timeout=_GRACE_S)
 
-    async def _due(self) -> Sequence[EntryT] | None:
+    async def _due(self, storing: asyncio.Task[None] | None) -> Sequence[Entry] | None:
         """Waits until a flush is due and reads what it is for; None when the source is closed and empty."""
         source, policy = self._source, self._policy
         while True:
             hurried = source.pressed or source.closed
             due_in_s = policy.due_in_s(source.waiting_rows, source.age_s(), pressed=hurried)
             if due_in_s is None and source.closed:
-                return None
-            if due_in_s is None:
+                if storing is None or storing.done():
+                    return None
+                await asyncio.wait({storing})  # it may be told that something else is due
+            elif due_in_s is None:
                 await source.wait(1, None)
             elif due_in_s > 0:
                 await source.wait(policy.batch_size, due_in_s)
             else:
-                return source.read(policy.rows_max)
+                async with self._reading:
+                    entries = await source.read(policy.rows_max)
+                if entries:
+                    return entries
 
-    async def _prepared(self, entries: Sequence[EntryT]) -> MetricBatch:
-        """The rows of these entries as one batch, ready for the table; tried again for as long as it fails."""
+    async def _prepared(self, entries: Sequence[Entry]) -> tuple[MetricBatch, MetricBatch]:
+        """The rows of these entries as one batch, in their order and in the table's; tried again for as long as it
+        fails."""
         failures = 0
         while True:
             try:
@@ -162,55 +170,107 @@ class BatchWorker(Generic[EntryT]):
                 failures += 1
                 await asyncio.sleep(self._backoff.delay_s(failures, self._chance()))
 
-    def _prepare(self, entries: Sequence[EntryT]) -> MetricBatch:
-        return self._repository.arrange(MetricBatch.concat([entry.batch for entry in entries]))
+    def _prepare(self, entries: Sequence[Entry]) -> tuple[MetricBatch, MetricBatch]:
+        batch = MetricBatch.concat([entry.batch for entry in entries])
+        return batch, self._repository.arrange(batch)
 
-    async def flush_batch(self, entries: Sequence[EntryT], batch: MetricBatch) -> None:
+    async def flush_batch(self, entries: Sequence[Entry], batch: MetricBatch, arranged: MetricBatch) -> None:
         """Stores the rows of these entries, joined in `batch`, in one transaction, however often it has to be
-        tried, and settles them."""
+        tried, and settles them, unless the database says that something else is due; then they are unread again."""
         failures = 0
-        while not await self._try(batch):
+        requests = _placed(entries)
+        while True:
+            delivery = Delivery(batch, arranged, self._after, entries[-1].position, requests)
+            try:
+                outcome = await self._try(delivery)
+            except CursorElsewhere as error:
+                await self._rewind(error.position)
+                return
+            if outcome is not None:
+                self._after = delivery.position
+                await self._source.settle(entries, outcome)
+                return
             if self._ending:
                 return
             failures += 1
             await asyncio.sleep(self._backoff.delay_s(failures, self._chance()))
-        self._source.settle(entries)
 
-    async def _try(self, batch: MetricBatch) -> bool:
-        """One attempt; False when the same rows have to be tried again."""
+    async def _rewind(self, position: int) -> None:
+        async with self._reading:  # what is read from here on is what is due
+            more = await self._source.rewind(position)
+            self._rewinds += 1
+        logger.bind(expected=self._after, found=position, metrics=more).warning(
+            "the database's cursor is not where it was left: storing goes on from there"
+        )
+        self._telemetry.rewinds.inc()
+        self._telemetry.received.inc(max(more, 0))
+        self._telemetry.committed.inc(max(-more, 0))
+        self._after = position
+
+    async def _try(self, delivery: Delivery) -> Outcome | None:
+        """One attempt; None when the same rows have to be tried again. Raises CursorElsewhere."""
         self._attempt_since_s = started = self._clock()
-        rows = batch.rows
+        rows = delivery.batch.rows
         try:
-            await self._repository.bulk_insert_metrics(batch)
-        except RowsRefused as error:
-            self._telemetry.dropped.inc(rows)
+            outcome = await self._repository.bulk_insert_metrics(delivery)
+        except SchemaProblem as error:
+            self._fails(str(error))
             logger.bind(rows=rows, sqlstate=error.sqlstate).error(
-                "a batch was dropped, because the database refuses its data: {}", error
+                "nothing can be stored until the schema is mended; metrics are kept: {}", error
             )
+            return None
         except StorageUnavailable as error:
             self._failed(rows, str(error), error.sqlstate)
-            return False
+            return None
+        except CursorElsewhere:
+            raise
         except Exception as error:  # noqa: BLE001 - our own mistake must not cost what was acknowledged
             self._unforeseen(error, rows)
-            return False
-        else:
-            self._telemetry.committed.inc(rows)
-            self._telemetry.flush_rows.observe(rows)
-            self._telemetry.flush_seconds.observe(self._clock() - started)
-            if self._failure is not None:
-                logger.bind(rows=rows).info("the database stores batches again")
+            return None
         finally:
             self._attempt_since_s = None
+        self._count(delivery, outcome, self._clock() - started)
+        return outcome
+
+    def _count(self, delivery: Delivery, outcome: Outcome, took_s: float) -> None:
+        telemetry, rows, dead = self._telemetry, delivery.batch.rows, len(outcome.dead)
+        repeated = sum(delivery.requests[number].rows for number in outcome.duplicates)
+        telemetry.committed.inc(rows - dead - repeated)
+        telemetry.duplicates.inc(repeated)
+        telemetry.flush_rows.observe(rows)
+        telemetry.flush_seconds.observe(took_s)
+        if dead:
+            telemetry.dead_lettered.inc(dead)
+            first = outcome.dead[0]
+            logger.bind(rows=dead, sqlstate=first.sqlstate).error(
+                "the database refuses metrics, which are in its table dead_letters now: {}", first.reason
+            )
+        if self._failure is not None:
+            logger.bind(rows=rows).info("the database stores batches again")
         self._failure = None
-        return True
+        self._failing.clear()
 
     def _unforeseen(self, error: Exception, rows: int) -> None:
         logger.opt(exception=error).error("storing a batch failed in a way that was not foreseen")
         self._failed(rows, f"{type(error).__name__}: {error}", None)
 
     def _failed(self, rows: int, reason: str, sqlstate: str | None) -> None:
-        self._telemetry.flush_failures.inc()
-        self._failure = reason
+        self._fails(reason)
         logger.bind(rows=rows, sqlstate=sqlstate).warning(
             "a batch could not be stored, is kept and will be tried again: {}", reason
         )
+
+    def _fails(self, reason: str) -> None:
+        self._telemetry.flush_failures.inc()
+        self._failure = reason
+        self._failing.set()
+
+
+def _placed(entries: Sequence[Entry]) -> list[Placed]:
+    """The entries' requests, with their places among all rows."""
+    placed: list[Placed] = []
+    row = 0
+    for entry in entries:
+        placed.extend(Placed(row + each.first, each.rows, each.request) for each in entry.requests)
+        row += entry.batch.rows
+    return placed

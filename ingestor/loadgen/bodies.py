@@ -17,6 +17,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 
 from ingestor.loadgen.rows import MICROSECONDS, Rows, Series
+from ingestor.loadgen.terms import Terms
 
 
 class Bodies(Protocol):
@@ -29,23 +30,25 @@ class Bodies(Protocol):
 class ProtobufBodies:
     """LogMetricRequest and LogMetricsRequest on the wire."""
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Rows, terms: Terms) -> None:
         pool = _pool()
         self._rows = rows
+        self._terms = terms
+        self._single = _message_class(pool, "LogMetricRequest")
         self._batch = _message_class(pool, "LogMetricsRequest")
         metric = _message_class(pool, "Metric")
         self._metrics = [_prototype(metric, series) for series in rows.series]
 
     def single(self, seq: int) -> bytes:
-        # LogMetricRequest and Metric have the same fields with the same numbers.
-        return bytes(self._metric(seq).SerializeToString())
+        # LogMetricRequest begins with the fields of Metric, with the same numbers.
+        return bytes(self._metric(seq).SerializeToString()) + self._terms.protobuf(self._single, seq)
 
     def batch(self, first: int, size: int) -> bytes:
         message = self._batch()
         append = message.metrics.append  # copies, so that one prototype serves many rows
         for seq in range(first, first + size):
             append(self._metric(seq))
-        return bytes(message.SerializeToString())
+        return bytes(message.SerializeToString()) + self._terms.protobuf(self._batch, first)
 
     def _metric(self, seq: int) -> Any:
         index, time_us = self._rows.place(seq)
@@ -60,16 +63,17 @@ class ProtobufBodies:
 class JsonBodies:
     """The same in proto3 JSON."""
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Rows, terms: Terms) -> None:
         self._rows = rows
+        self._terms = terms
         self._heads = [_json_head(series) for series in rows.series]
 
     def single(self, seq: int) -> bytes:
-        return self._metric(seq).encode()
+        return f"{self._metric(seq).removesuffix('}')}{self._terms.json(seq)}}}".encode()
 
     def batch(self, first: int, size: int) -> bytes:
         metrics = ",".join(map(self._metric, range(first, first + size)))
-        return f'{{"metrics":[{metrics}]}}'.encode()
+        return f'{{"metrics":[{metrics}]{self._terms.json(first)}}}'.encode()
 
     def _metric(self, seq: int) -> str:
         index, time_us = self._rows.place(seq)

@@ -34,7 +34,7 @@ Without --rate each stream sends its next request when the last one is answered.
 
 A refused request has an answer that says that nothing of it was taken. Unanswered are those whose connection
 was lost, whose time was over, or whose answer leaves it open (such as DEADLINE_EXCEEDED, INTERNAL): their
-metrics may be stored or not. They are never sent again, whatever --retries says.
+metrics may be stored or not. They are sent again under their names with --request-ids and --retries, else never.
 
 Ctrl-C or SIGTERM stops sending, waits up to 5 s for answers in flight and prints the report; a second ends at once.
 
@@ -92,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_target(parser)
     _add_load(parser)
+    _add_safety(parser)
     _add_rows(parser)
     _add_result(parser)
     return parser
@@ -130,6 +131,21 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
     end = group.add_mutually_exclusive_group()
     end.add_argument("--count", type=int, metavar="N", help=f"metrics to send (default {COUNT_DEFAULT})")
     end.add_argument("--duration", dest="duration_s", type=seconds, metavar="TIME", help="such as 30s")
+
+
+def _add_safety(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("safety").add_argument
+    add(
+        "--ack",
+        choices=("queued", "journaled", "committed"),
+        help="what a request waits for (default: the server's own default)",
+    )
+    add(
+        "--request-ids",
+        action="store_true",
+        default=None,
+        help="name each request, so that --retries also repeats what was not answered, and nothing is stored twice",
+    )
 
 
 def _add_rows(parser: argparse.ArgumentParser) -> None:

@@ -37,6 +37,8 @@ class LoadPlan(BaseModel):
     count: int | None = Field(default=None, ge=1, le=2**40)
     duration_s: float | None = Field(default=None, gt=0)
     seed: int = Field(default=1, ge=0, lt=2**63)
+    ack: Literal["queued", "journaled", "committed"] | None = None
+    request_ids: bool = False
     retries: int = Field(default=0, ge=0, le=100)
     timeout_s: float = Field(default=30.0, gt=0)
     reconnect_s: float = Field(default=10.0, ge=0)

@@ -17,6 +17,7 @@ from ingestor.loadgen.plan import LoadPlan
 from ingestor.loadgen.report import LoadReport, report_of
 from ingestor.loadgen.rows import Rows
 from ingestor.loadgen.tally import Progress
+from ingestor.loadgen.terms import Terms
 from ingestor.loadgen.work import Client, Work
 
 
@@ -43,7 +44,8 @@ async def run(
 
 def _clients(plan: LoadPlan, rows: Rows) -> list[Client]:
     single = plan.batch == 1
-    protobuf, text = ProtobufBodies(rows), JsonBodies(rows)
+    terms = Terms(plan)
+    protobuf, text = ProtobufBodies(rows, terms), JsonBodies(rows, terms)
     protocols = itertools.islice(itertools.cycle(plan.protocols), plan.connections)
     return [
         GrpcClient(plan.grpc, protobuf, single=single, timeout_s=plan.timeout_s)

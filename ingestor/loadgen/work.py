@@ -1,7 +1,7 @@
 """Carries a plan out: paces requests, tries again where the plan allows it, and stops when told to.
 
 It never has more requests outstanding than connections x streams (over HTTP: than connections), and never
-repeats a request whose answer was lost.
+repeats a request whose answer was lost, unless requests have names.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from typing import Protocol as Interface
 
 from ingestor.loadgen import backoff
-from ingestor.loadgen.answers import INTERRUPTED, Answer, NotConnected, unanswered
+from ingestor.loadgen.answers import INTERRUPTED, Answer, Kind, NotConnected, unanswered
 from ingestor.loadgen.brake import Brake
 from ingestor.loadgen.plan import LoadPlan, Protocol
 from ingestor.loadgen.schedule import Request, Schedule
@@ -109,14 +109,23 @@ class Work:
 
     async def _attempts(self, client: Client, body: bytes, size: int) -> Answer | None:
         answer = await self._send(client, body, size)
+        unanswered_once: Answer | None = None
         for attempt in range(self._plan.retries):
-            if answer is None or not answer.retryable:
+            if answer is None or not self._worth_repeating(answer):
                 break
+            if answer.kind is Kind.UNANSWERED:
+                unanswered_once = answer
             if not await self._pause(backoff.delay_s(attempt, answer.retry_after_s)):
                 break
             self.tally.retried(client.protocol)
             answer = await self._send(client, body, size) or answer
+        if answer is not None and answer.kind is Kind.REFUSED and unanswered_once is not None:
+            return unanswered_once  # that refusal speaks of the repetition alone
         return answer
+
+    def _worth_repeating(self, answer: Answer) -> bool:
+        """Under the same name, what was not answered may be sent again: it is stored once."""
+        return answer.retryable or (self._plan.request_ids and answer.kind is Kind.UNANSWERED)
 
     async def _send(self, client: Client, body: bytes, size: int) -> Answer | None:
         """Sends once, connecting first for as long as the plan allows; None if there was no connection."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from ingestor.errors import FieldViolation
 from ingestor.model.batch import SCHEMA, MetricBatch
+from ingestor.model.fingerprint import fingerprint
 from ingestor.model.label_columns import LabelColumn, LabelReader
 from ingestor.model.rules import Limits, PlainMetric, Rules, name_problem
 from ingestor.timestamps import NANOS_MAX, SECONDS_MAX, SECONDS_MIN, from_nanos, microseconds, to_datetime
@@ -26,6 +27,8 @@ Mask = npt.NDArray[np.bool_]
 Micros = npt.NDArray[np.int64]
 
 _TIME = SCHEMA.field("time").type
+_EARLIEST_US = microseconds(datetime.min.replace(tzinfo=UTC))
+_LATEST_US = microseconds(datetime.max.replace(tzinfo=UTC))
 _NAMED = ("service_name", "metric_name", "labels")
 
 # Of ASCII; what lies beyond is looked at more closely.
@@ -57,6 +60,32 @@ class ColumnRules:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._labels = LabelReader(rules.limits)
+
+    def fingerprint(self, method: str, metrics: pa.StructArray) -> bytes:
+        """Of a call of `method` with these metrics; `metrics` as for `check`."""
+        services, names, values, times, labels = metrics.flatten()
+        seconds, nanos = (column.to_numpy(zero_copy_only=False) for column in _children(times))
+        early = seconds < SECONDS_MIN
+        late = (seconds > SECONDS_MAX) | (nanos < 0) | (nanos > NANOS_MAX)
+        # As `to_datetime` does; what would overflow is not looked at.
+        moments = np.select(
+            [early, late],
+            [_EARLIEST_US, _LATEST_US],
+            np.clip(seconds, SECONDS_MIN, SECONDS_MAX) * 1_000_000 + nanos // 1_000,
+        )
+        time_us = pa.array(moments, mask=times.is_null().to_numpy(zero_copy_only=False))
+        return fingerprint(method, [services, names, values, time_us, self._label_ids(labels)])
+
+    def series_fingerprint(self, method: str, series: pa.StructArray) -> bytes:
+        """Of a call of `method` with these series; `series` as for `check_series`."""
+        services, names, labels, times, values = series.flatten()
+        lengths = times.value_lengths()
+        columns = [services, names, self._label_ids(labels), lengths, times.flatten(), values.flatten()]
+        return fingerprint(method, columns)
+
+    def _label_ids(self, labels: pa.MapArray) -> pa.Array:
+        column = self._labels.read(labels)
+        return pa.array(np.zeros(len(labels), np.int64) if column is None else column.ids)
 
     def check(self, metrics: pa.StructArray, now: datetime) -> Checked:
         """`metrics` has the fields service_name, metric_name (string), value (double, null when unset), time

@@ -39,6 +39,9 @@ DIRECT = (
 )
 """Opens a transaction whose COPY writes into the column store, unless the server says that it can't."""
 
+INDIRECT = "SET LOCAL timescaledb.enable_direct_compress_copy = off"
+"""Makes the rest of such a transaction write rows: for what is not by series after all."""
+
 # How the server says that it writes rows after all: a unique or exclusion constraint, a trigger.
 _FALLBACK = "disabling direct compress"
 

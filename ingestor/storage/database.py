@@ -7,21 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
+from uuid import UUID
 
 import asyncpg
 
-from ingestor.errors import DatabaseProblem
+from ingestor.errors import DatabaseProblem, StorageUnavailable
+from ingestor.model import RequestKey, StoredRequest
 from ingestor.storage.column_store import Choice, ColumnStore, set_up, usable
 from ingestor.storage.copy import Encoder, NativeEncoder, ReferenceEncoder, native_available
-from ingestor.storage.faults import FAILURES, describe
+from ingestor.storage.cursors import Cursors
+from ingestor.storage.faults import FAILURES, classify, describe, storage_errors
 from ingestor.storage.migrate import Migration, migrate, pending
 from ingestor.storage.partitions import WeeklyPartitions
 from ingestor.storage.repository import MetricRepository, NoPartitions
+from ingestor.storage.request_ids import purge, stored_requests
+from ingestor.storage.rights import missing
 from ingestor.storage.transactions import AnyConnection, Pool, TransactionManager, leave_as_it_is
 from ingestor.telemetry import Telemetry
 
@@ -45,6 +50,9 @@ _REMEDIES = {
     "53300": "raise the server's max_connections, or stop other clients",
     "57P03": "try again when the server has started",
 }
+_IDENTITY = "SELECT id FROM ingestor_database"
+REQUEST_ID_WINDOW_S = 86_400.0
+_PURGED_MAX, _PURGES_MAX = 5_000, 1_000
 _FACTS = """
 SELECT current_setting('server_version') AS postgresql,
        current_setting('server_version_num')::int / 10000 AS major,
@@ -53,15 +61,6 @@ SELECT current_setting('server_version') AS postgresql,
        (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb') AS timescaledb,
        (SELECT relkind::text FROM pg_class WHERE oid = to_regclass('metrics')) AS relkind
 """
-_RIGHTS = {
-    "INSERT ON metrics": "SELECT has_table_privilege('metrics', 'INSERT')",
-    "SELECT, INSERT ON label_sets": (
-        "SELECT has_table_privilege('label_sets', 'INSERT') AND has_table_privilege('label_sets', 'SELECT')"
-    ),
-    "EXECUTE ON FUNCTION ensure_metrics_partition": (
-        "SELECT has_function_privilege('ensure_metrics_partition(timestamptz)', 'EXECUTE')"
-    ),
-}
 # Hosts with numeric ports: anything else may be a part of a password.
 _HOSTS = re.compile(r"(?:(?:\[[^\[\]]+\]|[^:@,\[\]]*)(?::[0-9]+)?(?:,|$))*")
 _READ_ONLY = (
@@ -100,23 +99,75 @@ class DatabaseFacts:
 
 
 class Database:
-    """An open database. `close` it in the end."""
+    """An open database. `identity` says which one, whatever its address; a copy or a restored backup has the same.
+    `close` it in the end."""
 
     def __init__(
-        self, pool: Pool, facts: DatabaseFacts, applied: list[Migration], column_store: ColumnStore | None
+        self,
+        pool: Pool,
+        facts: DatabaseFacts,
+        identity: UUID,
+        applied: list[Migration],
+        column_store: ColumnStore | None,
     ) -> None:
         self.facts = facts
+        self.identity = identity
         self.applied = applied
         self.column_store = column_store
         self._pool = pool
         self.transactions = TransactionManager(pool)
+        self._cursors = Cursors(self.transactions, identity)
 
-    def repository(self, encoder: Encoder | None = None) -> MetricRepository:
-        """The repository that fits this database's table; it encodes by pgpq where that is, unless told."""
-        encoder = encoder or (NativeEncoder() if native_available() else ReferenceEncoder())
+    def repository(
+        self, encoder: Encoder | None, journal: UUID, *, request_id_window_s: float = REQUEST_ID_WINDOW_S
+    ) -> MetricRepository:
+        """The repository for this journal's deliveries that fits this database's table; it encodes by pgpq where
+        that is, unless told."""
         partitioned = self.facts.table == "partitioned"
-        partitions = WeeklyPartitions(self.transactions) if partitioned else NoPartitions()
-        return MetricRepository(self.transactions, partitions, encoder, self.column_store)
+        return MetricRepository(
+            self.transactions,
+            WeeklyPartitions(self.transactions) if partitioned else NoPartitions(),
+            encoder or (NativeEncoder() if native_available() else ReferenceEncoder()),
+            journal,
+            self._cursors,
+            request_id_window_s=request_id_window_s,
+            column_store=self.column_store,
+        )
+
+    async def cursor(self, journal: UUID) -> int | None:
+        """The position up to which this journal is committed here; None when this database has not heard of it."""
+        with storage_errors():
+            return await self._cursors.position(journal)
+
+    async def begin_cursor(self, journal: UUID, position: int, *, durable: bool) -> None:
+        """From now on this process commits this journal here, from `position` on unless its cursor is there
+        already. The cursor of one that is not `durable` is purged when nobody uses it any more."""
+        with storage_errors():
+            await self._cursors.begin(journal, position, durable=durable)
+
+    async def forget_cursor(self, journal: UUID) -> None:
+        """The journal has come to its end, and nothing of it will be asked for again."""
+        with storage_errors():
+            await self._cursors.forget(journal)
+
+    async def stored_requests(
+        self, keys: Sequence[RequestKey], window_s: float
+    ) -> dict[RequestKey, StoredRequest]:
+        """Those of these requests that were committed within the last `window_s` seconds."""
+        with storage_errors():
+            return await stored_requests(self.transactions, keys, window_s)
+
+    async def purge(self, window_s: float) -> int:
+        """Deletes request ids that are older, and cursors that nobody uses any more: some thousands at a time, each
+        in a transaction of its own. Returns how many; call it now and then."""
+        purged = 0
+        with storage_errors():
+            for _ in range(_PURGES_MAX):
+                some = await purge(self.transactions, window_s, _PURGED_MAX)
+                purged += some
+                if some < _PURGED_MAX:
+                    break
+            return purged + await self._cursors.purge(_PURGED_MAX)
 
     def move(self, url: str) -> None:
         """The same database is at another address from now on: new connections go there."""
@@ -160,10 +211,11 @@ async def open_database(
             async with pool.acquire() as connection:
                 found = await facts(connection)
                 await _may_write(connection, found)
+                identity = UUID(str(await connection.fetchval(_IDENTITY)))
             store = None
             if usable(column_store, found.timescaledb, hypertable=found.table == "hypertable"):
                 store = await set_up(pool, telemetry or Telemetry())
-            return Database(pool, found, applied, store)
+            return Database(pool, found, identity, applied, store)
     except BaseException:  # cancelled, too: no connection may stay behind; it is raised again
         pool.terminate()
         raise
@@ -223,18 +275,14 @@ def _fit(found: DatabaseFacts) -> None:
 async def _check_writable(connection: AnyConnection, url: str) -> None:
     if await connection.fetchval("SHOW transaction_read_only") == "on":
         msg = f"the database at {redacted(url)} can't be used: {_READ_ONLY}"
-        raise DatabaseProblem(msg)
+        raise DatabaseProblem(msg, passing=True)
 
 
 async def _may_write(connection: AnyConnection, found: DatabaseFacts) -> None:
     """Raises DatabaseProblem when the role lacks a right that storing takes: better now than at the first row."""
-    missing = [
-        right
-        for right, query in _RIGHTS.items()
-        if (found.table == "partitioned" or "FUNCTION" not in right) and not await connection.fetchval(query)
-    ]
-    if missing:
-        msg = f"the role {found.role} lacks rights to store: GRANT {', '.join(missing)} TO {found.role}"
+    grants = await missing(connection, found.role, partitioned=found.table == "partitioned")
+    if grants is not None:
+        msg = f"the role {found.role} lacks rights to store: {grants}"
         raise DatabaseProblem(msg)
 
 
@@ -269,4 +317,5 @@ def _explained(url: str) -> Iterator[None]:
         hint = getattr(error, "hint", None) or _REMEDIES.get(sqlstate or "")
         remedy = hint or ("check DATABASE_URL, and that the server runs" if sqlstate is None else None)
         text = f"the database at {redacted(url)} can't be used: {describe(error)}"
-        raise DatabaseProblem(f"{text} ({remedy})" if remedy else text) from error
+        passing = isinstance(classify(error), StorageUnavailable)
+        raise DatabaseProblem(f"{text} ({remedy})" if remedy else text, passing=passing) from error

@@ -1,18 +1,42 @@
-"""Says of a database failure whose fault it is: the server's (try again) or the data's (never will do).
+"""Says of a database failure whose fault it is: a row's (it never will be stored), the schema's (not before
+somebody has mended it) or the server's (try again).
 
 When in doubt it is the server's: trying again costs time, giving up costs rows.
+
+| SQLSTATE | whose | why |
+| --- | --- | --- |
+| 20, 21, 22, 23, 44 | row | no such value, broken constraint; 20 and 21 come from triggers alone |
+| P0000 to P0003 | row | a trigger raised it |
+| 54000 | row | an index that can't take so long a value |
+| 22P03, 22P04 | schema | the column has another type than COPY sends |
+| 23502 of a column that isn't ours | schema | nobody would fill it, in any row |
+| 23514 of a table, without a constraint | schema | no partition for the row |
+| 0A, 0P, 28, 2B, 3D, 3F, 42 | schema | no such table, column, role, right; not to be done with this table |
+| 54001 and others, P0004, 55000 | schema | too many columns, a trigger's own mistake, a table in no state for it |
+| IGC02 | schema | a trigger or rule leaves rows out |
+| 08, 25, 40, 53, 55006, 55P03, 57, 58, XX, none ... | server | gone, full, locked, busy, read-only, broken |
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import asyncpg
 
-from ingestor.errors import RowsRefused, StorageError, StorageUnavailable
+from ingestor.errors import RowsRefused, SchemaProblem, StorageError, StorageUnavailable
+from ingestor.model.batch import SCHEMA
 
-# PostgreSQL's appendix A: class 22 is "data exception", class 23 "integrity constraint violation".
-_DATA_CLASSES = ("22", "23")
+CURSOR_MOVED = "IGC01"
+"""What ingestor_move_cursor raises."""
+
+_ROW_CLASSES = frozenset({"20", "21", "22", "23", "44"})
+_ROW_STATES = frozenset({"54000", "P0000", "P0001", "P0002", "P0003"})
+_SCHEMA_CLASSES = frozenset({"0A", "0P", "28", "2B", "3D", "3F", "42", "54"})
+_SCHEMA_STATES = frozenset({"22P03", "22P04", "55000", "IGC02", "P0004"})
+_NOT_NULL, _CHECK = "23502", "23514"
+_FILLED = frozenset({*SCHEMA.names, "labels"})
 
 FAILURES = (
     asyncpg.PostgresError,
@@ -24,20 +48,46 @@ FAILURES = (
 """What a broken or refusing database raises through asyncpg."""
 
 
+@contextmanager
+def storage_errors() -> Iterator[None]:
+    """Turns what asyncpg raises into the domain's errors."""
+    try:
+        yield
+    except FAILURES as error:
+        raise classify(error) from error
+
+
 def classify(error: BaseException) -> StorageError:
     """The domain's error for one of `FAILURES`."""
     sqlstate = getattr(error, "sqlstate", None)
     message = describe(error)
-    if sqlstate is not None and sqlstate[:2] in _DATA_CLASSES and not is_missing_partition(error):
+    if sqlstate is None:
+        return StorageUnavailable(message)
+    if _is_schemas(error, sqlstate):
+        return SchemaProblem(message, sqlstate)
+    if sqlstate in _ROW_STATES or sqlstate[:2] in _ROW_CLASSES:
         return RowsRefused(message, sqlstate)
     return StorageUnavailable(message, sqlstate)
 
 
 def is_missing_partition(error: BaseException) -> bool:
-    """Whether COPY found no partition for a row: somebody dropped the one that we made, so it is the schema's
-    fault and not the row's. Its SQLSTATE is that of a broken CHECK, but it names no constraint (and its text is
-    in the server's language)."""
-    return isinstance(error, asyncpg.CheckViolationError) and error.constraint_name is None
+    """Whether COPY found no partition for a row: somebody dropped the one that we made. Its SQLSTATE is that of a
+    broken CHECK, but it names a table and no constraint (its text is in the server's language); a trigger that
+    raises the same names neither."""
+    return (
+        getattr(error, "sqlstate", None) == _CHECK
+        and not getattr(error, "constraint_name", None)
+        and bool(getattr(error, "table_name", None))
+    )
+
+
+def _is_schemas(error: BaseException, sqlstate: str) -> bool:
+    if sqlstate == _NOT_NULL:
+        column = getattr(error, "column_name", None)
+        return bool(column) and column not in _FILLED
+    if sqlstate in _ROW_STATES:
+        return False
+    return sqlstate in _SCHEMA_STATES or sqlstate[:2] in _SCHEMA_CLASSES or is_missing_partition(error)
 
 
 def describe(error: BaseException) -> str:

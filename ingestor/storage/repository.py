@@ -1,6 +1,8 @@
-"""MetricRepository: stores a batch by binary COPY in one transaction, all of it or nothing.
+"""MetricRepository: stores a delivery by binary COPY in one transaction, which also moves the journal's cursor: all
+of it once, or nothing.
 
-It neither retries nor drops; it says whose fault a failure is and leaves that to its caller.
+It neither retries nor drops. What a row's fault keeps out goes into dead_letters; whose fault any other failure is
+it says, and leaves to its caller.
 """
 
 from __future__ import annotations
@@ -9,22 +11,31 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
+from uuid import UUID
 
 import pyarrow as pa
+from loguru import logger
 
-from ingestor.errors import StorageUnavailable
-from ingestor.model import MetricBatch
+from ingestor.errors import CursorElsewhere, RowsRefused, SchemaProblem, StorageError
+from ingestor.model import DeadRow, Delivery, MetricBatch, Outcome
 from ingestor.model.batch import SCHEMA
-from ingestor.storage.column_store import DIRECT, ColumnStore
+from ingestor.storage import dead_letters
+from ingestor.storage.bisection import Bisection
+from ingestor.storage.column_store import DIRECT, INDIRECT, ColumnStore
 from ingestor.storage.copy import Encoder, stream
-from ingestor.storage.faults import FAILURES, classify
+from ingestor.storage.cursors import Cursors, moving
+from ingestor.storage.faults import CURSOR_MOVED, FAILURES, classify
 from ingestor.storage.label_sets import LabelSets
-from ingestor.storage.transactions import Connection, TransactionManager, until_lost
+from ingestor.storage.remainder import Rest, dead_of_requests, leave_out
+from ingestor.storage.request_ids import RequestIds, Verdicts
+from ingestor.storage.transactions import Connection, TransactionManager, until_lost, within
 
 # A server that has not stored a batch by then is asked again on a new connection: a network that swallows packets
-# is otherwise noticed by nobody. Waiting for a lock may take longer and is then begun anew.
+# is otherwise noticed by nobody. Waiting for a lock may take longer and is then begun anew. While rows are being
+# separated it is the time from one step to the next.
 _STORE_S_MAX = 60.0
-
+# What was put off until COMMIT would be refused there, where no row can be told from another.
+_AT_ONCE = "SET CONSTRAINTS ALL IMMEDIATE;"
 
 _UNLABELED = [name for name in SCHEMA.names if name != "label_set_id"]
 
@@ -47,63 +58,162 @@ class NoPartitions:
 
 
 class MetricRepository:
-    """The table `metrics`, with its label sets."""
+    """The table `metrics`, with its label sets, for the deliveries of one journal, one at a time."""
 
     def __init__(
         self,
         transactions: TransactionManager,
         partitions: Partitions,
         encoder: Encoder,
+        journal: UUID,
+        cursors: Cursors,
+        *,
+        request_id_window_s: float,
         column_store: ColumnStore | None = None,
     ) -> None:
         self._transactions = transactions
         self._partitions = partitions
         self._encoder = encoder
+        self._journal = journal
+        self._cursors = cursors
+        self._request_ids = RequestIds(journal, request_id_window_s)
         self._column_store = column_store
         self._label_sets = LabelSets()
+        # Only after a success is it sure where the database's cursor stands.
+        self._cursor_is_sure = False
 
     def arrange(self, batch: MetricBatch) -> MetricBatch:
         """The same rows in the order that suits the table. Pure, and may take milliseconds: call it in a thread."""
         return batch if self._column_store is None else self._column_store.arrange(batch)
 
-    async def bulk_insert_metrics(self, batch: MetricBatch) -> None:
-        """BEGIN, insert all, COMMIT. On failure everything is rolled back, and it raises StorageUnavailable
-        (the same batch may be stored later) or RowsRefused (it never will be)."""
-        # Without labels the table's own default says so, in a fifth fewer bytes.
-        columns = batch.columns if batch.label_sets else batch.columns.select(_UNLABELED)
-        new_sets = self._label_sets.unknown(batch.label_sets)
+    async def bulk_insert_metrics(self, delivery: Delivery) -> Outcome:
+        """BEGIN, insert all, move the cursor, COMMIT. On failure everything is rolled back, and it raises
+        StorageUnavailable or SchemaProblem (the same delivery may be stored later) or CursorElsewhere (it is not
+        what comes next). A delivery that was stored before, without us hearing of it, is not stored again."""
         try:
-            async with asyncio.timeout(_STORE_S_MAX):
-                await self._partitions.ensure(columns.column("time"))
-                async with self._transaction(direct=batch.by_series) as connection:
-                    await self._label_sets.insert(connection, new_sets)
-                    await self._copy(connection, columns)
-        except StorageUnavailable:
-            await self._forget()
+            return await self._store(delivery)
+        except CursorElsewhere:
+            self._forget()
             raise
-        except FAILURES as error:
-            await self._forget()
-            raise classify(error) from error
-        self._label_sets.remember(new_sets)
+        except StorageError:
+            self._forget()
+            await self._transactions.renew()
+            raise
+
+    async def _store(self, delivery: Delivery) -> Outcome:
+        try:
+            return await self._attempt(delivery, separate=False)
+        except RowsRefused as refusal:
+            logger.bind(rows=delivery.batch.rows, sqlstate=refusal.sqlstate).info(
+                "the database refuses rows of a batch, which are looked for: {}", refusal
+            )
+        try:
+            return await self._attempt(delivery, separate=True)
+        except RowsRefused as refusal:
+            msg = f"what is stored beside the rows of a batch is refused: {refusal}"
+            raise SchemaProblem(msg, refusal.sqlstate) from refusal
+
+    async def _attempt(self, delivery: Delivery, *, separate: bool) -> Outcome:
+        """Stores the delivery, if the cursor stands before it; `separate` its good rows from the others. Raises
+        StorageError."""
+        for again in (True, False):
+            try:
+                return await self._in_time(delivery, separate=separate)
+            except FAILURES as error:
+                if not again or getattr(error, "sqlstate", None) != CURSOR_MOVED:
+                    raise classify(error) from error
+                # Once more, which begins by looking at the cursor.
+        raise AssertionError
+
+    async def _in_time(self, delivery: Delivery, *, separate: bool) -> Outcome:
+        sure, self._cursor_is_sure = self._cursor_is_sure, False
+        async with asyncio.timeout(_STORE_S_MAX) as patience:
+            await self._partitions.ensure(delivery.batch.columns.column("time"))
+            async with self._transactions.connection() as connection:
+                outcome = None if sure else await self._stored_before(connection, delivery)
+                if outcome is None:
+                    outcome = await self._transact(connection, delivery, patience if separate else None)
+                    if not separate:
+                        self._label_sets.remember(delivery.batch.label_sets)
+        self._cursor_is_sure = True
+        return outcome
+
+    async def _stored_before(self, connection: Connection, delivery: Delivery) -> Outcome | None:
+        """What became of the delivery when it was stored and the answer was lost; None when it was not. Raises
+        CursorElsewhere when it is not what comes next."""
+        position = await self._cursors.read(connection, self._journal)
+        if position < delivery.position:
+            if position != delivery.after:
+                raise CursorElsewhere(position)
+            return None
+        verdicts = await self._request_ids.judge_stored(connection, delivery.requests, delivery.position)
+        dead = await dead_letters.of_position(connection, self._journal, delivery.position)
+        return Outcome(dead, verdicts.duplicates)
+
+    async def _transact(
+        self, connection: Connection, delivery: Delivery, separating: asyncio.Timeout | None
+    ) -> Outcome:
+        """BEGIN to COMMIT."""
+        direct = separating is None and delivery.arranged.by_series and self._column_store is not None
+        opening = DIRECT if direct else "" if separating is None else _AT_ONCE
+        closing = moving(self._journal, delivery.after, delivery.position)
+        async with within(connection, opening, closing), self._watching(connection, direct=direct):
+            verdicts = await self._request_ids.record(connection, delivery.requests, delivery.position)
+            rest = await self._rest(connection, delivery, verdicts, direct=direct)
+            if separating is None:
+                await self._insert(connection, rest.arranged)
+                dead = rest.dead
+            else:
+                dead = sorted(
+                    [*rest.dead, *rest.renumbered(await self._separate(connection, rest.batch, separating))]
+                )
+                await self._request_ids.note_dead(connection, dead_of_requests(delivery, dead, verdicts))
+            await dead_letters.write(connection, self._journal, delivery, dead)
+        return Outcome(dead, verdicts.duplicates)
 
     @asynccontextmanager
-    async def _transaction(self, *, direct: bool) -> AsyncIterator[Connection]:
-        """One whose COPY writes into the column store (`direct`, if there is one) or rows."""
-        if self._column_store is None or not direct:
-            async with self._transactions.transaction() as connection:
-                yield connection
+    async def _watching(self, connection: Connection, *, direct: bool) -> AsyncIterator[None]:
+        if direct and self._column_store is not None:
+            async with self._column_store.watching(connection):
+                yield
         else:
-            async with (
-                self._transactions.transaction(DIRECT) as connection,
-                self._column_store.watching(connection),
-            ):
-                yield connection
+            yield
 
-    async def _forget(self) -> None:
+    async def _rest(
+        self, connection: Connection, delivery: Delivery, verdicts: Verdicts, *, direct: bool
+    ) -> Rest:
+        """The delivery without the rows of known requests."""
+        if not verdicts.duplicates and not verdicts.conflicts:
+            return Rest(delivery.batch, delivery.arranged)
+        rest = await asyncio.to_thread(leave_out, delivery, verdicts, self.arrange)
+        if direct and not rest.arranged.by_series:
+            await connection.execute(INDIRECT)
+        return rest
+
+    async def _insert(self, connection: Connection, batch: MetricBatch) -> None:
+        """All rows, with the label sets that are not known to be there."""
+        if batch.rows:
+            await self._label_sets.insert(connection, self._label_sets.unknown(batch.label_sets))
+            # Without labels the table's own default says so, in a fifth fewer bytes.
+            await self._copy(
+                connection, batch.columns if batch.label_sets else batch.columns.select(_UNLABELED)
+            )
+
+    async def _separate(
+        self, connection: Connection, batch: MetricBatch, patience: asyncio.Timeout
+    ) -> list[DeadRow]:
+        """All rows that the database takes; returns the others."""
+        loop = asyncio.get_running_loop()
+
+        def progress() -> None:
+            patience.reschedule(loop.time() + _STORE_S_MAX)
+
+        return await Bisection(connection, self._copy, self._label_sets, progress).store(batch)
+
+    def _forget(self) -> None:
         """Takes nothing about the database for granted that was true before a failure."""
         self._partitions.forget()
         self._label_sets.forget()
-        await self._transactions.renew()
 
     async def _copy(self, connection: Connection, columns: pa.RecordBatch) -> None:
         copying = connection.copy_to_table(
@@ -113,5 +223,5 @@ class MetricRepository:
         stored = int(tag.rpartition(" ")[2])
         if stored != columns.num_rows:
             # PostgreSQL takes a stream that ends at a row's boundary for a whole one.
-            msg = f"COPY took {stored} of {columns.num_rows} rows"
-            raise StorageUnavailable(msg)
+            msg = f"COPY took {stored} of {columns.num_rows} rows: does a trigger of metrics leave some out?"
+            raise SchemaProblem(msg)

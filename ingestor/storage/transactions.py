@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 
-from ingestor.errors import StorageUnavailable
+from ingestor.errors import StorageError, StorageUnavailable
 
 ResultT = TypeVar("ResultT")
 # asyncpg's classes are generic in their stubs alone.
@@ -32,40 +32,59 @@ class TransactionManager:
         self._pool = pool
 
     @asynccontextmanager
-    async def transaction(self, opening: str = "") -> AsyncIterator[Connection]:
-        """A connection inside BEGIN ... COMMIT; an exception in the block makes that ROLLBACK.
-
-        `opening` is SQL (SET LOCAL ...;) that goes with BEGIN: on a busy event loop a round trip takes
-        milliseconds. Raises what asyncpg raises (see `ingestor.storage.faults`).
-        """
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection of the pool. Raises what asyncpg raises (see `ingestor.storage.faults`)."""
         async with self._pool.acquire(timeout=_ACQUIRE_TIMEOUT_S) as connection:
             try:
-                await connection.execute(f"BEGIN; {opening}")
                 yield connection
-                await connection.execute("COMMIT")
-            except asyncpg.PostgresError:
-                await _roll_back(connection)
-                raise
-            except BaseException:  # cancelled, too; it is raised again
-                # The server did not answer, or nobody waits for its answer any more: there is no telling what it
-                # would say to ROLLBACK. It rolls back by itself when the connection is gone.
-                connection.terminate()
-                raise
-
-    async def execute(self, query: str, *arguments: Any) -> Any:
-        """One statement in a transaction of its own; returns the first column of its first row."""
-        async with self._pool.acquire(timeout=_ACQUIRE_TIMEOUT_S) as connection:
-            try:
-                return await connection.fetchval(query, *arguments)
-            except asyncpg.PostgresError:
+            except (asyncpg.PostgresError, StorageError):
                 raise
             except BaseException:  # cancelled or timed out; it is raised again
                 connection.terminate()  # or giving it back to the pool would wait for an answer
                 raise
 
+    @asynccontextmanager
+    async def transaction(self, opening: str = "", closing: str = "") -> AsyncIterator[Connection]:
+        """A connection inside BEGIN ... COMMIT; an exception in the block makes that ROLLBACK."""
+        async with self.connection() as connection, within(connection, opening, closing):
+            yield connection
+
+    async def execute(self, query: str, *arguments: Any) -> Any:
+        """One statement in a transaction of its own; returns the first column of its first row."""
+        async with self.connection() as connection:
+            return await connection.fetchval(query, *arguments)
+
+    async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
+        """The same; returns all rows."""
+        async with self.connection() as connection:
+            return await connection.fetch(query, *arguments)
+
     async def renew(self) -> None:
         """Uses no present connection again: after a failover they may still lead to the old server."""
         await self._pool.expire_connections()
+
+
+@asynccontextmanager
+async def within(connection: Connection, opening: str = "", closing: str = "") -> AsyncIterator[None]:
+    """BEGIN and COMMIT around a block on this connection; an exception in it makes that ROLLBACK.
+
+    `opening` and `closing` are SQL that goes with BEGIN and COMMIT, with its semicolons: on a busy event loop a
+    round trip takes milliseconds. Raises what asyncpg raises.
+    """
+    try:
+        await connection.execute(f"BEGIN ISOLATION LEVEL READ COMMITTED; {opening}")
+        yield
+        if (said := await connection.execute(f"{closing} COMMIT")) != "COMMIT":
+            msg = f"the database answered COMMIT with {said}"
+            raise StorageUnavailable(msg)
+    except asyncpg.PostgresError:
+        await _roll_back(connection)
+        raise
+    except BaseException:  # cancelled, too; it is raised again
+        # The server did not answer, or nobody waits for its answer any more: there is no telling what it would say
+        # to ROLLBACK. It rolls back by itself when the connection is gone.
+        connection.terminate()
+        raise
 
 
 async def _roll_back(connection: Connection) -> None:

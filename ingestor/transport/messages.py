@@ -143,6 +143,13 @@ def typed_name(field: FieldDescriptor, typed: type[TypedMessage]) -> str:
     return name
 
 
+def typed_class(field: FieldDescriptor, typed: type[TypedMessage]) -> type[Any]:
+    """The class of this field's values in `typed`."""
+    known = _known(typed)
+    found: type[Any] = known.cls_by_field[known.field_name_by_number[field.number]]
+    return found
+
+
 def _writer(descriptor: Descriptor, typed: type[TypedMessage]) -> _Write | None:
     known = _known(typed)
     scalars, lists = [], []

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from uuid import uuid4
 
 import asyncpg
 
@@ -14,7 +15,7 @@ from benchmarks.grpc_client import UnaryConnection
 from benchmarks.http_client import HttpConnection
 from benchmarks.processes import fresh_database, ingestor
 from benchmarks.workload import Workload
-from ingestor.model import MetricBatch
+from ingestor.model import Delivery, MetricBatch
 from ingestor.storage.column_store import DIRECT, usable
 from ingestor.storage.copy import NativeEncoder, ReferenceEncoder, native_available
 from ingestor.storage.database import open_database
@@ -76,9 +77,10 @@ def cases(rows: int) -> list[Case]:
     ]
 
 
-async def committed_per_second(server: str, case: Case, bodies: list[bytes]) -> float:
-    """One run in a fresh database. Raises RuntimeError when a request fails or a row is missing."""
-    async with fresh_database(server) as url, ingestor(url) as ports:
+async def committed_per_second(server: str, case: Case, bodies: list[bytes], **settings: str) -> float:
+    """One run in a fresh database, with these settings. Raises RuntimeError when a request fails or a row is
+    missing."""
+    async with fresh_database(server) as url, ingestor(url, **settings) as ports:
         began = time.perf_counter()
         await until_answered(case.target(ports, bodies), len(bodies))
         await _stored(url, case.workload.rows)
@@ -91,11 +93,12 @@ async def raw_copy_per_second(server: str, batches: Sequence[MetricBatch]) -> fl
     encoder = NativeEncoder() if native_available() else ReferenceEncoder()
     async with fresh_database(server) as url:
         database = await open_database(url, column_store="auto")
-        repository = database.repository()
+        repository = database.repository(None, uuid4())
         direct = usable("auto", database.facts.timescaledb, hypertable=database.facts.table == "hypertable")
         prepared = [_sorted(batch) if direct else batch for batch in batches]
         encoded = [b"".join(encoder.encode(batch.columns)) for batch in prepared]
-        await repository.bulk_insert_metrics(batches[0])  # makes the partitions
+        # Makes the partitions.
+        await repository.bulk_insert_metrics(Delivery(batches[0], batches[0], 0, 1))
         await database.close(5)
         connection = await asyncpg.connect(url)
         began = time.perf_counter()

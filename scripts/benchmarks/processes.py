@@ -50,9 +50,16 @@ async def fresh_database(server: str) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def ingestor(database_url: str, **settings: str) -> AsyncIterator[tuple[int, int]]:
-    """`ingestor serve` with its defaults but for these settings: its gRPC and HTTP ports."""
+    """`ingestor serve` with its defaults but for these settings and a DATA_DIR of its own: its gRPC and HTTP
+    ports."""
+    with tempfile.TemporaryDirectory(prefix="ingestor-bench-") as folder:
+        async with _serving({"DATABASE_URL": database_url, "DATA_DIR": folder, **settings}) as ports:
+            yield ports
+
+
+@asynccontextmanager
+async def _serving(settings: dict[str, str]) -> AsyncIterator[tuple[int, int]]:
     settings = {
-        "DATABASE_URL": database_url,
         "GRPC_PORT": "0",
         "HTTP_PORT": "0",
         "LOG_FORMAT": "json",

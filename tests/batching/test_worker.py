@@ -9,9 +9,9 @@ import pytest
 from loguru import logger
 
 from ingestor.batching import Backoff, BatchWorker, FlushPolicy
-from ingestor.errors import RowsRefused, StorageUnavailable
-from ingestor.journal import Entry, MemoryJournal
-from ingestor.model import MetricBatch
+from ingestor.errors import CursorElsewhere, SchemaProblem, StorageUnavailable
+from ingestor.journal import MemoryJournal
+from ingestor.model import Ack, DeadRow, Delivery, Entry, MetricBatch, Outcome, Placed, Request
 from ingestor.telemetry import Telemetry
 from tests.journal.contract import MANY, batch, limits
 
@@ -19,11 +19,12 @@ QUICK = Backoff(first_s=0.001, most_s=0.002)
 
 
 class ScriptedRepository:
-    """Keeps what it is given, after raising what the script says."""
+    """Keeps what it is given, after raising or answering what the script says."""
 
-    def __init__(self, *script: Exception) -> None:
+    def __init__(self, *script: Exception | Outcome) -> None:
         self.script = list(script)
         self.stored: list[list[float]] = []
+        self.deliveries: list[Delivery] = []
         self.attempts: list[list[float]] = []
         self.gate = asyncio.Event()
         self.gate.set()
@@ -33,15 +34,21 @@ class ScriptedRepository:
     def arrange(self, batch: MetricBatch) -> MetricBatch:
         return batch
 
-    async def bulk_insert_metrics(self, batch: MetricBatch) -> None:
+    async def bulk_insert_metrics(self, delivery: Delivery) -> Outcome:
         self.entered.set()
         await self.gate.wait()
-        values = batch.columns.column("value").to_pylist()
+        values = delivery.batch.columns.column("value").to_pylist()
         self.attempts.append(values)
         self.changed.set()
         if self.script:
-            raise self.script.pop(0)
+            step = self.script.pop(0)
+            if isinstance(step, Exception):
+                raise step
+            self.deliveries.append(delivery)
+            return step
         self.stored.append(values)
+        self.deliveries.append(delivery)
+        return Outcome()
 
     async def until(self, condition: Callable[[], bool]) -> None:
         while not condition():
@@ -51,7 +58,7 @@ class ScriptedRepository:
 
 def make(
     repository: ScriptedRepository, *, size: int = MANY, interval_s: float = 1000, rows: int = MANY
-) -> tuple[MemoryJournal, BatchWorker[Entry], Telemetry]:
+) -> tuple[MemoryJournal, BatchWorker, Telemetry]:
     telemetry = Telemetry()
     journal = MemoryJournal(limits(rows=rows, wait_s=30), on_taken=telemetry.received.inc)
     worker = BatchWorker(journal, repository, FlushPolicy(size, interval_s), telemetry, backoff=QUICK)
@@ -65,7 +72,7 @@ def value(telemetry: Telemetry, name: str) -> float:
     return found
 
 
-async def stop(journal: MemoryJournal, worker: BatchWorker[Entry]) -> None:
+async def stop(journal: MemoryJournal, worker: BatchWorker) -> None:
     journal.close()
     assert await worker.drain(10)
 
@@ -75,7 +82,7 @@ async def test_a_full_batch_does_not_wait_for_the_ticker() -> None:
     repository = ScriptedRepository()
     journal, worker, _ = make(repository, size=3)
     for number in range(3):
-        await journal.offer(batch(1, float(number)))
+        await journal.offer(batch(1, float(number)), Ack.QUEUED)
     await repository.until(lambda: repository.stored == [[0.0, 1.0, 2.0]])
     await stop(journal, worker)
 
@@ -84,7 +91,7 @@ async def test_the_ticker_stores_what_there_is() -> None:
     """An incomplete batch is stored when its oldest row is as old as FLUSH_INTERVAL."""
     repository = ScriptedRepository()
     journal, worker, _ = make(repository, interval_s=0.01)
-    await journal.offer(batch(1, 7.0))
+    await journal.offer(batch(1, 7.0), Ack.QUEUED)
     await repository.until(lambda: repository.stored == [[7.0]])
     await stop(journal, worker)
 
@@ -94,7 +101,7 @@ async def test_pressure_stores_at_once() -> None:
     repository = ScriptedRepository()
     journal, worker, _ = make(repository, rows=2)
     for number in range(4):
-        await asyncio.wait_for(journal.offer(batch(1, float(number))), 10)
+        await asyncio.wait_for(journal.offer(batch(1, float(number)), Ack.QUEUED), 10)
     await stop(journal, worker)
     assert sum(repository.stored, []) == [0.0, 1.0, 2.0, 3.0]  # noqa: RUF017 - two short lists
 
@@ -104,9 +111,9 @@ async def test_a_failed_batch_is_kept_and_tried_again() -> None:
     outage = [StorageUnavailable("gone", "08006") for _ in range(3)]
     repository = ScriptedRepository(*outage)
     journal, worker, telemetry = make(repository, size=1)
-    await journal.offer(batch(1, 1.0))
+    await journal.offer(batch(1, 1.0), Ack.QUEUED)
     await repository.until(lambda: len(repository.attempts) >= 1)
-    await journal.offer(batch(1, 2.0))
+    await journal.offer(batch(1, 2.0), Ack.QUEUED)
     await repository.until(lambda: len(repository.stored) == 2)
     assert repository.attempts == [[1.0]] * 4 + [[2.0]]
     await stop(journal, worker)
@@ -118,7 +125,7 @@ async def test_readiness_learns_of_an_outage_and_of_its_end() -> None:
     """`failure` says why while a batch can't be stored, and nothing afterwards."""
     repository = ScriptedRepository(*[StorageUnavailable("gone") for _ in range(5)])
     journal, worker, _ = make(repository, size=1)
-    await journal.offer(batch())
+    await journal.offer(batch(), Ack.QUEUED)
     await repository.until(lambda: len(repository.attempts) >= 2)
     assert worker.failure == "gone"
     await repository.until(lambda: bool(repository.stored))
@@ -126,28 +133,90 @@ async def test_readiness_learns_of_an_outage_and_of_its_end() -> None:
     assert worker.failure is None
 
 
-async def test_rows_that_the_database_refuses_are_dropped_loudly() -> None:
-    """An ERROR in the log and a counter; later rows go on."""
+async def test_rows_that_the_database_refuses_are_told_loudly() -> None:
+    """An ERROR in the log and a counter; their caller hears of them, and later rows go on."""
     messages: list[str] = []
     sink = logger.add(lambda message: messages.append(message.record["level"].name), level="ERROR")
-    repository = ScriptedRepository(RowsRefused("bad byte", "22021"))
+    repository = ScriptedRepository(Outcome(dead=[DeadRow(1, "22021", "bad byte")]))
     journal, worker, telemetry = make(repository, size=2)
-    await journal.offer(batch(2))
-    await repository.until(lambda: len(repository.attempts) == 1)
-    await journal.offer(batch(2, 5.0))
+    assert await journal.offer(batch(2), Ack.COMMITTED) == (DeadRow(1, "22021", "bad byte"),)
+    await journal.offer(batch(2, 5.0), Ack.QUEUED)
     await repository.until(lambda: repository.stored == [[5.0, 5.0]])
     await stop(journal, worker)
     logger.remove(sink)
     assert messages == ["ERROR"]
-    assert value(telemetry, "ingestor_metrics_dropped_total") == 2
+    assert value(telemetry, "ingestor_metrics_dead_lettered_total") == 1
+    assert value(telemetry, "ingestor_metrics_committed_total") == 3
     assert value(telemetry, "ingestor_metrics_received_total") == 4
+
+
+async def test_a_schema_that_has_to_be_mended_is_waited_for() -> None:
+    """Nothing is given up; readiness and an ERROR in the log say what to do, until it is done."""
+    messages: list[str] = []
+    sink = logger.add(lambda message: messages.append(message.record["message"]), level="ERROR")
+    repository = ScriptedRepository(SchemaProblem("no such table", "42P01"))
+    journal, worker, _ = make(repository, size=1)
+    await journal.offer(batch(1, 3.0), Ack.QUEUED)
+    await repository.until(lambda: repository.stored == [[3.0]])
+    await stop(journal, worker)
+    logger.remove(sink)
+    assert len(messages) == 1
+    assert "no such table" in messages[0]
+
+
+async def test_each_delivery_moves_the_cursor_from_where_the_last_one_left_it() -> None:
+    """Without gaps, also over failures."""
+    repository = ScriptedRepository(StorageUnavailable("gone"))
+    journal, worker, _ = make(repository, size=1)
+    for number in range(3):
+        await journal.offer(batch(1, float(number)), Ack.COMMITTED)
+    await stop(journal, worker)
+    assert [(each.after, each.position) for each in repository.deliveries] == [(0, 1), (1, 2), (2, 3)]
+
+
+async def test_what_the_database_has_not_is_read_again_in_order() -> None:
+    """A cursor elsewhere: what is being stored and what is prepared are dropped, and come again from there."""
+    repository = ScriptedRepository(CursorElsewhere(0), CursorElsewhere(0))
+    repository.gate.clear()
+    journal, worker, telemetry = make(repository, size=2)
+    for number in range(50):
+        await journal.offer(batch(1, float(number)), Ack.QUEUED)
+    repository.gate.set()
+    await stop(journal, worker)
+    assert [value for stored in repository.stored for value in stored] == [float(n) for n in range(50)]
+    assert journal.held_rows == 0
+    assert value(telemetry, "ingestor_journal_rewinds_total") == 2
+    assert value(telemetry, "ingestor_metrics_committed_total") == 50
+
+
+async def test_requests_keep_their_rows_in_a_delivery() -> None:
+    """A request's place counts all rows before it, and repeated requests are counted apart."""
+    first, second = (Request("", name, b"", 2) for name in ("a", "b"))
+    repository = ScriptedRepository(Outcome(duplicates=[1]))
+    journal, worker, telemetry = make(repository, size=6)
+    await journal.offer(batch(1), Ack.QUEUED)
+    await journal.offer(batch(2), Ack.QUEUED, first)
+    await journal.offer(batch(3), Ack.QUEUED, second)
+    await stop(journal, worker)
+    assert repository.deliveries[0].requests == [Placed(1, 2, first), Placed(3, 3, second)]
+    assert value(telemetry, "ingestor_metrics_duplicates_total") == 3
+    assert value(telemetry, "ingestor_metrics_committed_total") == 3
+
+
+async def test_an_impatient_drain_does_not_wait_for_a_database_that_fails() -> None:
+    """Rows that are safe elsewhere need not wait for the end of an outage."""
+    repository = ScriptedRepository(*[StorageUnavailable("gone")] * 1_000_000)
+    journal, worker, _ = make(repository, size=1)
+    await journal.offer(batch(), Ack.QUEUED)
+    journal.close()
+    assert not await asyncio.wait_for(worker.drain(1000, patient=False), 10)
 
 
 async def test_our_own_mistakes_cost_no_rows() -> None:
     """An exception that nobody foresaw is retried like an outage."""
     repository = ScriptedRepository(ZeroDivisionError("oops"))
     journal, worker, _ = make(repository, size=1)
-    await journal.offer(batch(1, 3.0))
+    await journal.offer(batch(1, 3.0), Ack.QUEUED)
     await repository.until(lambda: repository.stored == [[3.0]])
     await stop(journal, worker)
 
@@ -159,7 +228,7 @@ async def test_draining_stores_everything_without_waiting_for_the_ticker() -> No
     repository.gate.clear()
     values = [float(number) for number in range(50)]
     for number in values:
-        await journal.offer(batch(1, number))
+        await journal.offer(batch(1, number), Ack.QUEUED)
     journal.close()
     repository.gate.set()
     assert await worker.drain(10)
@@ -171,8 +240,8 @@ async def test_draining_ends_in_time_and_tells_the_truth() -> None:
     """When the database takes nothing, drain gives up after its timeout and what is left can be counted."""
     repository = ScriptedRepository(*[StorageUnavailable("gone") for _ in range(100_000)])
     journal, worker, _ = make(repository, size=2)
-    await journal.offer(batch(2))
-    await journal.offer(batch())
+    await journal.offer(batch(2), Ack.QUEUED)
+    await journal.offer(batch(), Ack.QUEUED)
     journal.close()
     assert not await worker.drain(0.02)
     assert journal.held_rows == 3
@@ -182,23 +251,25 @@ async def test_an_entry_is_never_split() -> None:
     """A request larger than BATCH_SIZE is one transaction all the same."""
     repository = ScriptedRepository()
     journal, worker, _ = make(repository, size=2)
-    await journal.offer(batch(5))
+    await journal.offer(batch(5), Ack.QUEUED)
     await repository.until(lambda: [len(values) for values in repository.stored] == [5])
     await stop(journal, worker)
 
 
 @pytest.mark.parametrize("failures", [0, 2])
 async def test_the_books_balance(failures: int) -> None:
-    """received = committed + rejected + dropped + pending, whatever happened."""
-    repository = ScriptedRepository(*[StorageUnavailable("gone")] * failures, RowsRefused("bad", "23514"))
+    """received = committed + rejected + dead-lettered + duplicates + pending, whatever happened."""
+    dead = [DeadRow(row, "23514", "bad") for row in range(30)]
+    repository = ScriptedRepository(*[StorageUnavailable("gone")] * failures, Outcome(dead=dead))
     journal, worker, telemetry = make(repository, size=3)
     for _ in range(40):
-        await journal.offer(batch())
+        await journal.offer(batch(), Ack.QUEUED)
     await stop(journal, worker)
-    received, committed, dropped = (
-        value(telemetry, f"ingestor_metrics_{name}_total") for name in ("received", "committed", "dropped")
+    received, committed, refused = (
+        value(telemetry, f"ingestor_metrics_{name}_total")
+        for name in ("received", "committed", "dead_lettered")
     )
-    assert (received, committed, dropped, journal.held_rows) == (40, 10, 30, 0)
+    assert (received, committed, refused, journal.held_rows) == (40, 10, 30, 0)
 
 
 async def test_the_next_batch_is_prepared_while_one_is_stored() -> None:
@@ -218,7 +289,7 @@ async def test_the_next_batch_is_prepared_while_one_is_stored() -> None:
     journal, worker, _ = make(repository, size=2)
     values = [float(number) for number in range(50)]
     for value_ in values:
-        await journal.offer(batch(1, value_))
+        await journal.offer(batch(1, value_), Ack.QUEUED)
     while len(repository.arranged) < 2:
         await asyncio.sleep(0.001)
     assert repository.stored == []
@@ -242,7 +313,7 @@ async def test_failing_to_prepare_a_batch_costs_no_rows() -> None:
 
     repository = Failing()
     journal, worker, _ = make(repository, size=1)
-    await journal.offer(batch(1, 3.0))
+    await journal.offer(batch(1, 3.0), Ack.QUEUED)
     await repository.until(lambda: repository.stored == [[3.0]])
     await stop(journal, worker)
 
@@ -251,7 +322,7 @@ async def test_a_worker_that_dies_is_no_secret() -> None:
     """Readiness says so, the log has a CRITICAL line, and a drain does not claim that all was stored."""
 
     class BrokenJournal(MemoryJournal):
-        def read(self, rows_max: int) -> list[Entry]:
+        async def read(self, rows_max: int) -> list[Entry]:
             raise MemoryError("no more")
 
     levels: list[str] = []
@@ -259,7 +330,7 @@ async def test_a_worker_that_dies_is_no_secret() -> None:
     journal = BrokenJournal(limits())
     worker = BatchWorker(journal, ScriptedRepository(), FlushPolicy(1, 1000), Telemetry())
     worker.start_batch_processing()
-    await journal.offer(batch())
+    await journal.offer(batch(), Ack.QUEUED)
     journal.close()
     assert not await worker.drain(10)
     logger.remove(sink)
@@ -276,7 +347,7 @@ async def test_a_stored_batch_that_takes_its_time_is_told() -> None:
     policy = FlushPolicy(1, 1000)
     worker = BatchWorker(journal, repository, policy, Telemetry(), clock=lambda: now)
     worker.start_batch_processing()
-    await journal.offer(batch())
+    await journal.offer(batch(), Ack.QUEUED)
     await asyncio.wait_for(repository.entered.wait(), 10)
     now = 109.0
     told = [worker.failure]
@@ -291,14 +362,15 @@ async def test_draining_ends_although_the_driver_swallows_the_cancellation() -> 
     """As asyncpg may, which turns it into a time-out of its own."""
 
     class Swallowing(ScriptedRepository):
-        async def bulk_insert_metrics(self, batch: MetricBatch) -> None:
+        async def bulk_insert_metrics(self, delivery: Delivery) -> Outcome:
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 raise StorageUnavailable("TimeoutError") from None
+            return Outcome()
 
     journal, worker, _ = make(Swallowing(), size=1)
-    await journal.offer(batch())
+    await journal.offer(batch(), Ack.QUEUED)
     journal.close()
     assert not await asyncio.wait_for(worker.drain(0.02), 10)
     assert journal.held_rows == 1

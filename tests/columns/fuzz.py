@@ -9,17 +9,16 @@ from __future__ import annotations
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ingestor.errors import Invalid
-from ingestor.model import Limits, Rules
-from ingestor.service import IngestorService
-from ingestor.telemetry import Telemetry
+from ingestor.model import DeadRow, Limits
 from ingestor.transport.columns import NativeDecoder, ReferenceDecoder, native_available
 from ingestor.transport.rpc import ColumnOptions, Descriptors, Rpc
 from tests.columns.metrics import request, series_request
+from tests.recorder import Recorder, service_on
 
 ELEMENTS_MAX = 1_000
 NOW = int(time.time())
@@ -102,16 +101,16 @@ def case(rng: random.Random) -> tuple[str, bytes]:
     return method, bytes(body)
 
 
-class Queue:
+class Forgetful(Recorder):
     """Takes everything and keeps nothing."""
 
-    async def offer(self, batch: object) -> None:
-        """Nothing."""
+    async def offer(self, batch: object, ack: object, request: object = None) -> Sequence[DeadRow]:
+        return ()
 
 
 def rpcs() -> dict[str, Rpc]:
     decoder = NativeDecoder if native_available() else ReferenceDecoder
-    service = IngestorService(Queue(), Rules(Limits(rows_max=ELEMENTS_MAX)), Telemetry())
+    service = service_on(Forgetful(), Limits(rows_max=ELEMENTS_MAX))
     bound = Descriptors.of_package("ingestor_api").bind(service, ColumnOptions(decoder, ELEMENTS_MAX))
     return {rpc.path.rpartition("/")[2]: rpc for rpc in bound}
 

@@ -9,16 +9,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
-from ingestor_api.analytics.v1 import LogMetricsResponse, Metric
+from ingestor_api.analytics.v1 import AckLevel, LogMetricsRequest, LogMetricsResponse, Metric
 
 from ingestor.errors import Invalid
-from ingestor.model import LabelSet, Limits, MetricBatch, Rules, label_set
+from ingestor.model import LabelSet, Limits, Rules, label_set
 from ingestor.model.columns import ColumnRules
-from ingestor.service import IngestorService
-from ingestor.telemetry import Telemetry
 from ingestor.transport.columns import NativeDecoder, ReferenceDecoder, native_available
 from ingestor.transport.rpc import ColumnOptions, Descriptors, Rpc
 from tests.columns.metrics import descriptor, request, requests, series_request, series_requests
+from tests.recorder import Recorder, service_on
 
 NOW = datetime.now(UTC)
 DECODERS = [NativeDecoder, ReferenceDecoder] if native_available() else [ReferenceDecoder]
@@ -27,29 +26,22 @@ DECODERS = [NativeDecoder, ReferenceDecoder] if native_available() else [Referen
 PLAIN = bytes(Metric("s", "m", 1.0))
 
 
-class Recorder:
-    """A queue that keeps what it is offered."""
+# Fields 2 and 3 of every bulk request; protobuf messages one behind the other are one message.
+NAMED = bytes(LogMetricsRequest(ack=AckLevel.QUEUED, request_id="r"))
 
-    def __init__(self) -> None:
-        self.batches: list[MetricBatch] = []
-
-    async def offer(self, batch: MetricBatch) -> None:
-        self.batches.append(batch)
-
-
-Outcome = tuple[object, list[dict[str, Any]], dict[int, str]]
+Outcome = tuple[object, list[dict[str, Any]], dict[int, str], list[object]]
 
 
 async def outcome(body: bytes, decoder: type[Any], *, columnar: bool, method: str = "LogMetrics") -> Outcome:
     """What the caller hears, and what the queue got."""
     queue = Recorder()
-    service = IngestorService(queue, Rules(Limits(rows_max=10)), Telemetry(), lambda: NOW)
+    service = service_on(queue, Limits(rows_max=10), lambda: NOW)
     rpcs = Descriptors.of_package("ingestor_api").bind(service, ColumnOptions(decoder, 10))
     [rpc] = [rpc for rpc in rpcs if rpc.path.endswith(f"/{method}")]
     answer = await _answer(rpc, body, columnar=columnar)
     rows = [row for batch in queue.batches for row in batch.columns.to_pylist()]
     sets = {id_: text for batch in queue.batches for id_, text in batch.label_sets.items()}
-    return answer, rows, dict(sorted(sets.items()))
+    return answer, rows, dict(sorted(sets.items())), list(queue.terms)
 
 
 async def _answer(rpc: Rpc, body: bytes, *, columnar: bool) -> object:
@@ -64,13 +56,14 @@ async def _answer(rpc: Rpc, body: bytes, *, columnar: bool) -> object:
 
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_both_ways_are_one(decoder: type[Any]) -> None:
-    """Accepted rows, their order, label sets, rejections with index and reason, refusals with their fields."""
+    """Accepted rows, their order, label sets, rejections with index and reason, refusals with their fields, and
+    what the request is known by."""
 
     @settings(deadline=None, max_examples=200)
     @given(requests)
     def check(body: bytes) -> None:
-        typed = asyncio.run(outcome(body, decoder, columnar=False))
-        columns = asyncio.run(outcome(body, decoder, columnar=True))
+        typed = asyncio.run(outcome(body + NAMED, decoder, columnar=False))
+        columns = asyncio.run(outcome(body + NAMED, decoder, columnar=True))
         assert repr(typed) == repr(columns)
 
     check()
@@ -83,8 +76,8 @@ def test_both_ways_of_series_are_one(decoder: type[Any]) -> None:
     @settings(deadline=None, max_examples=200)
     @given(series_requests)
     def check(body: bytes) -> None:
-        typed = asyncio.run(outcome(body, decoder, columnar=False, method="WriteSeries"))
-        columns = asyncio.run(outcome(body, decoder, columnar=True, method="WriteSeries"))
+        typed = asyncio.run(outcome(body + NAMED, decoder, columnar=False, method="WriteSeries"))
+        columns = asyncio.run(outcome(body + NAMED, decoder, columnar=True, method="WriteSeries"))
         assert repr(typed) == repr(columns)
 
     check()
@@ -105,7 +98,7 @@ async def test_points_of_series_become_rows(decoder: type[Any]) -> None:
         {"service_name": "", "metric_name": "m", "time_unix_nano": [nanos], "value": [3]},
         {"service_name": "b", "metric_name": "n", "time_unix_nano": [nanos + 1_999], "value": [4]},
     )
-    answer, stored, sets = await outcome(body, decoder, columnar=True, method="WriteSeries")
+    answer, stored, sets, _ = await outcome(body, decoder, columnar=True, method="WriteSeries")
     assert isinstance(answer, LogMetricsResponse)
     assert answer.accepted == 2
     assert [each.index for each in answer.rejected] == [1, 2]
@@ -126,7 +119,7 @@ async def test_lists_of_different_lengths_are_refused(*, columnar: bool) -> None
         {"service_name": "a", "metric_name": "m", "time_unix_nano": [1], "value": [1]},
         {"service_name": "a", "metric_name": "m", "time_unix_nano": [1, 2], "value": [1]},
     )
-    answer, stored, _ = await outcome(body, ReferenceDecoder, columnar=columnar, method="WriteSeries")
+    answer, stored, _, _ = await outcome(body, ReferenceDecoder, columnar=columnar, method="WriteSeries")
     assert "series[1].value: has 1 values for 2 times" in str(answer)
     assert stored == []
 
@@ -144,7 +137,7 @@ async def test_good_rows_go_in_beside_bad_ones(decoder: type[Any]) -> None:
         {"service_name": "s", "metric_name": "m"},
         {**GOOD, "value": 3.0},
     ]
-    answer, stored, sets = await outcome(request(*rows), decoder, columnar=True)
+    answer, stored, sets, _ = await outcome(request(*rows), decoder, columnar=True)
     assert isinstance(answer, LogMetricsResponse)
     assert answer.accepted == 3
     assert [(each.index, each.reason) for each in answer.rejected] == [
@@ -174,7 +167,7 @@ async def test_malformed_bytes_never_reach_the_column_decoder() -> None:
         b"\x0a\x03\x0a\x01\xff",  # not UTF-8
     ]
     for body in hostile:
-        answer, stored, _ = await outcome(body, Unreachable, columnar=True)
+        answer, stored, _, _ = await outcome(body, Unreachable, columnar=True)
         assert "not a valid analytics.v1.LogMetricsRequest" in str(answer)
         assert stored == []
 
@@ -196,7 +189,7 @@ async def test_a_panic_of_the_decoder_is_the_requests_failure() -> None:
         decoder._handler = Handler()
         return decoder
 
-    answer, _, _ = await outcome(request(GOOD), panicking, columnar=True)  # type: ignore[arg-type]
+    answer, _, _, _ = await outcome(request(GOOD), panicking, columnar=True)  # type: ignore[arg-type]
     assert "can't be decoded" in str(answer)
 
 
@@ -225,6 +218,6 @@ async def test_of_a_label_that_comes_twice_the_last_one_counts_in_each_row(decod
     one, two = (b"\x2a\x06\x0a\x01a\x12\x01" + value for value in (b"1", b"2"))
     metrics = [PLAIN + one + two, PLAIN + two + one, PLAIN + two + one]
     body = b"".join(b"\x0a" + bytes([len(metric)]) + metric for metric in metrics)
-    _, rows, sets = await outcome(body, decoder, columnar=True)
+    _, rows, sets, _ = await outcome(body, decoder, columnar=True)
     assert [sets[row["label_set_id"]] for row in rows] == ['{"a":"2"}', '{"a":"1"}', '{"a":"1"}']
     assert await outcome(body, decoder, columnar=False) == await outcome(body, decoder, columnar=True)

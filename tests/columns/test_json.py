@@ -16,9 +16,7 @@ from hypothesis import strategies as st
 from ingestor_api.analytics.v1 import LogMetricRequest
 
 from ingestor.errors import Invalid
-from ingestor.model import Limits, MetricBatch, Rules
-from ingestor.service import IngestorService
-from ingestor.telemetry import Telemetry
+from ingestor.model import Limits
 from ingestor.transport.columns import ReferenceDecoder
 from ingestor.transport.messages import Converter
 from ingestor.transport.rpc import ColumnOptions, Descriptors
@@ -26,6 +24,7 @@ from ingestor.transport.transcoding.json_body import JsonReader
 from ingestor.transport.transcoding.json_columns import ColumnReader
 from ingestor.transport.transcoding.plain import PlainReader
 from tests.columns.metrics import descriptor, request
+from tests.recorder import Recorder, service_on
 
 NOW = datetime.now(UTC)
 DAY = NOW.strftime("%Y-%m-%d")
@@ -77,26 +76,22 @@ _plain = st.fixed_dictionaries(
     optional={"time": _moments, "labels": _labels},
 )
 _metrics = st.one_of(_plain, _plain, _plain, st.fixed_dictionaries({}, optional=_fields), _odd)
+_terms: dict[str, st.SearchStrategy[Any]] = {
+    "ack": st.sampled_from(["ACK_LEVEL_QUEUED", "ACK_LEVEL_UNSPECIFIED", "QUEUED", 1, 7, None, "", True]),
+    "requestId": st.one_of(_texts, _odd, st.sampled_from(["r", "x" * 129])),
+    "request_id": _texts,
+}
 _bodies = st.one_of(
     st.lists(_metrics, max_size=5).map(lambda metrics: {"metrics": metrics}),
+    st.fixed_dictionaries({"metrics": st.lists(_plain, max_size=3)}, optional=_terms),
     st.sampled_from([{}, {"metrics": None}, {"metrics": {}}, {"metrics": [], "x": 1}, {"nope": []}]),
 )
-
-
-class Recorder:
-    """A queue that keeps what it is offered."""
-
-    def __init__(self) -> None:
-        self.batches: list[MetricBatch] = []
-
-    async def offer(self, batch: MetricBatch) -> None:
-        self.batches.append(batch)
 
 
 async def outcome(body: bytes, method: str, *, columnar: bool) -> tuple[object, list[dict[str, Any]], object]:
     """What the caller hears, what the queue got, and whether columns were read."""
     queue = Recorder()
-    service = IngestorService(queue, Rules(Limits()), Telemetry(), lambda: NOW)
+    service = service_on(queue, Limits(), lambda: NOW)
     descriptors = Descriptors.of_package("ingestor_api")
     rpcs = descriptors.bind(service, ColumnOptions(ReferenceDecoder, 50_000))
     [rpc] = [rpc for rpc in rpcs if rpc.path.endswith(f"/{method}")]
@@ -115,6 +110,7 @@ async def outcome(body: bytes, method: str, *, columnar: bool) -> tuple[object, 
     except Invalid as refusal:
         answer = (refusal.message, refusal.violations)
     rows = [row for batch in queue.batches for row in batch.columns.to_pylist()]
+    rows.extend({"ack": ack, "request": request} for ack, request in queue.terms)
     return answer, rows, isinstance(read, pa.RecordBatch)
 
 
@@ -173,6 +169,20 @@ PLAIN = {"serviceName": "s", "metricName": "m", "value": 1.5}
 async def test_what_is_plain_is_read_as_columns(metric: dict[str, Any], *, columns: bool) -> None:
     """The way that most senders write; the rest takes the other one."""
     body = json.dumps({"metrics": [PLAIN, metric]}).encode()
+    assert (await outcome(body, "LogMetrics", columnar=True))[2] is columns
+
+
+@pytest.mark.parametrize(
+    ("terms", "columns"),
+    [
+        ({"ack": "ACK_LEVEL_COMMITTED", "requestId": "r"}, True),
+        ({"ack": 3}, False),
+        ({"request_id": "r"}, False),
+    ],
+)
+async def test_plain_requests_may_say_what_they_wait_for(terms: dict[str, Any], *, columns: bool) -> None:
+    """A request's further fields are read with its columns."""
+    body = json.dumps({"metrics": [PLAIN], **terms}).encode()
     assert (await outcome(body, "LogMetrics", columnar=True))[2] is columns
 
 

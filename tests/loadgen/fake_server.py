@@ -77,6 +77,8 @@ class Arrival:
     rpc: str
     at_s: float
     rows: list[Row]
+    ack: str = "ACK_LEVEL_UNSPECIFIED"
+    request_id: str = ""
 
 
 @dataclass
@@ -107,9 +109,12 @@ class FakeServer:
         await self._http.cleanup()
         await self._grpc.wait_closed()
 
-    async def decide(self, protocol: str, rpc: str, rows: list[Row]) -> Reply:
+    async def decide(
+        self, protocol: str, rpc: str, rows: list[Row], ack: str | None, request_id: str
+    ) -> Reply:
         """Records the request and what becomes of it."""
-        self.arrivals.append(Arrival(protocol, rpc, asyncio.get_running_loop().time(), rows))
+        now_s = asyncio.get_running_loop().time()
+        self.arrivals.append(Arrival(protocol, rpc, now_s, rows, ack or "ACK_LEVEL_UNSPECIFIED", request_id))
         attempt = self._attempts.get(rows[0].value, 0)
         self._attempts[rows[0].value] = attempt + 1
         reply = self.reply(rows, attempt)
@@ -126,11 +131,16 @@ class _GrpcService(AnalyticsServiceBase):
         self._server = server
 
     async def log_metric(self, message: LogMetricRequest) -> LogMetricResponse:
-        _raise(await self._server.decide("grpc", "LogMetric", [_row(message)]))
+        terms = message.ack.proto_name, message.request_id
+        _raise(await self._server.decide("grpc", "LogMetric", [_row(message)], *terms))
         return LogMetricResponse(success=True)
 
     async def log_metrics(self, message: LogMetricsRequest) -> LogMetricsResponse:
-        reply = await self._server.decide("grpc", "LogMetrics", [_row(metric) for metric in message.metrics])
+        rows, terms = (
+            [_row(metric) for metric in message.metrics],
+            (message.ack.proto_name, message.request_id),
+        )
+        reply = await self._server.decide("grpc", "LogMetrics", rows, *terms)
         _raise(reply)
         return LogMetricsResponse(
             accepted=len(message.metrics) - len(reply.reject) - reply.miscount,
@@ -155,12 +165,14 @@ def _row(metric: Metric | LogMetricRequest) -> Row:
 
 def _http_app(server: FakeServer) -> web.Application:
     async def log_metric(request: web.Request) -> web.Response:
-        reply = await server.decide("http", "LogMetric", [_json_row(await request.json())])
+        metric = await request.json()
+        reply = await server.decide("http", "LogMetric", [_json_row(metric)], *_terms(metric))
         return _refusal(reply) or web.json_response({"success": True})
 
     async def log_metrics(request: web.Request) -> web.Response:
-        rows = [_json_row(metric) for metric in (await request.json())["metrics"]]
-        reply = await server.decide("http", "LogMetrics", rows)
+        batch = await request.json()
+        rows = [_json_row(metric) for metric in batch["metrics"]]
+        reply = await server.decide("http", "LogMetrics", rows, *_terms(batch))
         # As proto3 JSON has it: 64-bit numbers are strings, zeros are left out.
         rejected = [
             {"index": str(index), "reason": "no good"} if index else {"reason": "no good"}
@@ -173,6 +185,10 @@ def _http_app(server: FakeServer) -> web.Application:
     app.router.add_post("/v1/metrics", log_metric)
     app.router.add_post("/v1/metrics:batch", log_metrics)
     return app
+
+
+def _terms(body: dict[str, Any]) -> tuple[str | None, str]:
+    return body.get("ack"), body.get("requestId", "")
 
 
 def _json_row(metric: dict[str, Any]) -> Row:

@@ -12,8 +12,10 @@ from ingestor_api.analytics.v1 import LogMetricRequest, LogMetricsRequest
 from ingestor.loadgen import LoadPlan
 from ingestor.loadgen.bodies import JsonBodies, ProtobufBodies
 from ingestor.loadgen.rows import LATE_US_MAX, Rows
+from ingestor.loadgen.terms import Terms
 from tests.loadgen.fake_server import microseconds
 
+TERMS = Terms(LoadPlan())
 START_US = 1_790_000_000_123_456
 
 
@@ -59,8 +61,8 @@ def test_series_are_distinct_and_all_used() -> None:
 def test_both_encodings_hold_the_rows(labels: int) -> None:
     """What betterproto2 and json read back from the bodies is what `place` says, to the microsecond."""
     rows = Rows(LoadPlan(labels=labels, late_percent=50), START_US)
-    message = LogMetricsRequest.parse(ProtobufBodies(rows).batch(40, 20))
-    text = json.loads(JsonBodies(rows).batch(40, 20))["metrics"]
+    message = LogMetricsRequest.parse(ProtobufBodies(rows, TERMS).batch(40, 20))
+    text = json.loads(JsonBodies(rows, TERMS).batch(40, 20))["metrics"]
     for offset, (metric, fields) in enumerate(zip(message.metrics, text, strict=True)):
         index, time_us = rows.place(40 + offset)
         series = rows.series[index]
@@ -76,8 +78,11 @@ def test_both_encodings_hold_the_rows(labels: int) -> None:
 def test_a_single_row_is_encoded_as_in_a_batch() -> None:
     """LogMetric gets the same fields, the value 0 included."""
     rows = Rows(LoadPlan(), START_US)
-    single = LogMetricRequest.parse(ProtobufBodies(rows).single(0))
-    in_batch = LogMetricsRequest.parse(ProtobufBodies(rows).batch(0, 1)).metrics[0]
+    single = LogMetricRequest.parse(ProtobufBodies(rows, TERMS).single(0))
+    in_batch = LogMetricsRequest.parse(ProtobufBodies(rows, TERMS).batch(0, 1)).metrics[0]
     assert single.value == in_batch.value == 0
     assert (single.service_name, single.time) == (in_batch.service_name, in_batch.time)
-    assert json.loads(JsonBodies(rows).single(0)) == json.loads(JsonBodies(rows).batch(0, 1))["metrics"][0]
+    assert (
+        json.loads(JsonBodies(rows, TERMS).single(0))
+        == json.loads(JsonBodies(rows, TERMS).batch(0, 1))["metrics"][0]
+    )

@@ -220,6 +220,35 @@ async def test_a_retried_request_whose_answer_is_lost_is_unanswered(
     assert not report.total.refused
 
 
+@both
+@pytest.mark.parametrize("batch", [1, 10])
+async def test_named_requests_are_repeated_until_they_are_answered(
+    server: FakeServer, plan: Plans, protocol: str, batch: int
+) -> None:
+    """Under the same name with the same rows, also after an answer that was lost; each name once."""
+    server.reply = lambda _, attempt: Reply(delay_s=3600, taken=False) if attempt == 0 else ACCEPT
+    chosen = plan(
+        protocol=protocol, count=20, batch=batch, retries=5, timeout_s=0.3, request_ids=True, ack="committed"
+    )
+    report = await run(chosen)
+    assert report.total.acknowledged == 20
+    assert {arrival.ack for arrival in server.arrivals} == {"ACK_LEVEL_COMMITTED"}
+    sent: dict[str, list[list[Row]]] = {}
+    for arrival in server.arrivals:
+        sent.setdefault(arrival.request_id, []).append(arrival.rows)
+    assert len(sent) == 20 // batch
+    assert all(rows == [rows[0], rows[0]] for rows in sent.values())
+
+
+async def test_a_refused_repetition_says_nothing_of_what_was_not_answered(
+    server: FakeServer, plan: Plans
+) -> None:
+    """The first attempt may have been taken."""
+    server.reply = lambda _, attempt: Reply(refuse=Status.RESOURCE_EXHAUSTED) if attempt else HANG
+    report = await run(plan(protocol="grpc", count=10, retries=2, timeout_s=0.2, request_ids=True))
+    assert report.total.unanswered == {"timeout": 10}
+
+
 async def test_a_target_that_takes_no_connection_is_given_up(server: FakeServer, plan: Plans) -> None:
     """The other protocol's target gets the rest, and the report says which one was not there."""
     async with Cable(server.http_port) as cable:

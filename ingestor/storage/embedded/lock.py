@@ -6,10 +6,10 @@ drops this lock with its process, however that ends. It refuses to wait: a held 
 Invariants: the lock file is never unlinked (a waiter could hold the old one); no child inherits it.
 """
 
-import fcntl
 import os
 from pathlib import Path
 
+from ingestor import private_files
 from ingestor.storage.embedded.errors import EmbeddedPostgresError
 from ingestor.storage.embedded.private_file import open_private
 
@@ -22,24 +22,21 @@ class DataDirLock:
     def acquire(self) -> None:
         fd = open_private(self._data_dir / "postgres.lock", os.O_RDWR)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise EmbeddedPostgresError(self._refusal(fd)) from None
-        else:
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, b"%d\n" % os.getpid(), 0)
-            self._fd, fd = fd, -1
-        finally:
-            if fd >= 0:
-                os.close(fd)
+            private_files.lock(fd)
+        except private_files.LockHeld as held:
+            os.close(fd)
+            raise EmbeddedPostgresError(self._refusal(held.holder)) from None
+        except BaseException:  # it is raised again
+            os.close(fd)
+            raise
+        self._fd = fd
 
     def release(self) -> None:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
 
-    def _refusal(self, fd: int) -> str:
-        holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+    def _refusal(self, holder: str) -> str:
         return (
             f"another ingestor (pid {holder}) uses {self._data_dir}: "
             "stop it, or set INGESTOR_DATA_DIR to another directory"

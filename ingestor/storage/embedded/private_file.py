@@ -1,23 +1,18 @@
-"""Opens our small files under the data directory (lock, log, note) without being led astray.
+"""Opens our small files under the data directory (lock, log, note), and says what is wrong in this package's words.
 
-It exists because root may run the ingestor over a directory that another user can write to. It refuses
-what such a user could have planted there: symbolic links, hard links to other files, devices.
-
-Invariants: a file made here has mode 0600; its descriptor is never inherited by a child.
+It exists because whoever starts a server wants one kind of error. What it refuses, `ingestor.private_files` says.
 """
 
 import os
-import stat
 from pathlib import Path
 
+from ingestor import private_files
 from ingestor.storage.embedded.errors import EmbeddedPostgresError
 
 
 def open_private(path: Path, flags: int) -> int:
     """Opens a regular file that has no other name, making it when it is missing."""
-    fd = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    facts = os.fstat(fd)
-    if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
-        os.close(fd)
-        raise EmbeddedPostgresError(f"{path} is not a plain file with one name: look at it, then remove it")
-    return fd
+    try:
+        return private_files.open_private(path, flags | os.O_CREAT)
+    except private_files.NotPrivate as error:
+        raise EmbeddedPostgresError(str(error)) from None

@@ -21,6 +21,7 @@ from grpclib.server import Stream, _abort
 from h2.exceptions import ProtocolError as H2ProtocolError
 from loguru import logger
 
+from ingestor.deadline import CALLER_SAYS
 from ingestor.errors import Refusal
 from ingestor.transport.grpc.framing import read_request
 from ingestor.transport.grpc.headers import check_ascii, not_grpc, timeout_s
@@ -92,6 +93,8 @@ class Calls:
         """Raises GRPCError when the time is over before the answer is sent; with no time left, nothing is begun."""
         if seconds == 0:
             raise too_late()
+        if seconds is not None:
+            CALLER_SAYS.set(True)  # this task serves this call alone
         scope = asyncio.timeout(seconds)
         try:
             async with scope:

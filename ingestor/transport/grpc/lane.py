@@ -34,6 +34,7 @@ from h2.exceptions import ProtocolError
 from h2.stream import StreamClosedBy
 from loguru import logger
 
+from ingestor.deadline import CALLER_SAYS
 from ingestor.errors import Refusal
 from ingestor.transport.grpc import wire
 from ingestor.transport.grpc.calls import Method, told, too_late
@@ -327,6 +328,8 @@ class Lane:
             self._drop(call)
 
     async def _serve(self, call: _Call, message: bytes) -> None:
+        if call.timer is not None:
+            CALLER_SAYS.set(True)  # this task serves this call alone
         try:
             serving = call.opening.method(message)
             del message  # the method may wait for long

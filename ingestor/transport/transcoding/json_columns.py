@@ -30,6 +30,7 @@ _TIME_LENGTH = len("2026-01-02T03:04:05Z")
 _UTC_MARK, _POINT = ord("Z"), ord(".")
 _INTEGER = re.compile("-?[0-9]{1,19}")
 _NANOS = 1_000_000_000
+_UNSAID = object()
 _INTEGERS = (FieldDescriptor.CPPTYPE_INT64,)
 
 
@@ -46,26 +47,29 @@ class ColumnReader:
         self._columns = {field.name: _column(field) for field in fields}
         self._known = frozenset(field.json_name for field in fields)
         self._maps = [field.json_name for field in fields if is_map(field)]
+        self._scalars = [_Scalar(field) for field in request.fields if field.number != elements.number]
+        self._names = {elements.json_name, *(scalar.json_name for scalar in self._scalars)}
 
     def read(self, body: bytes) -> pa.RecordBatch | None:
         """The request as a record batch of one row, as `transport.columns` decodes it from protobuf's bytes; None
         when the body is not plain."""
         try:
-            rows = self._rows(load(body))
+            value = load(body)
+            rows = self._rows(value)
             arrays = {name: column(rows) for name, column in self._columns.items()}
+            scalars = {scalar.name: scalar.column(value) for scalar in self._scalars}
         except (NotPlainError, pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeError):
             return None
-        if self._keys(rows) != keys_in(body):
+        if len(value) + self._keys(rows) != keys_in(body):
             return None
         elements = pa.StructArray.from_arrays(list(arrays.values()), names=list(arrays))
         lists = pa.ListArray.from_arrays(pa.array([0, len(rows)], pa.int32()), elements)
-        return pa.RecordBatch.from_arrays([lists], names=[self._name])
+        return pa.RecordBatch.from_arrays([lists, *scalars.values()], names=[self._name, *scalars])
 
     def _rows(self, value: Any) -> Rows:
-        # Further fields of the request are few and scalar; a request that has any goes the other way.
-        if type(value) is not dict or list(value) != [self._json_name]:
+        if type(value) is not dict or not self._names.issuperset(value):
             raise NotPlainError
-        rows = value[self._json_name]
+        rows = value.get(self._json_name)
         if type(rows) is not list or not 0 < len(rows) <= self._elements_max:
             raise NotPlainError
         _only(rows, dict)
@@ -74,9 +78,37 @@ class ColumnReader:
         return rows
 
     def _keys(self, rows: Rows) -> int:
-        """How many keys the request has in all its objects."""
+        """How many keys the elements have in all their objects."""
         in_maps = sum(len(row[name]) for name in self._maps for row in rows if row.get(name))
-        return 1 + sum(map(len, rows)) + in_maps
+        return sum(map(len, rows)) + in_maps
+
+
+class _Scalar:
+    """A further field of the request: a string, or an enum under its value's name."""
+
+    def __init__(self, field: FieldDescriptor) -> None:
+        self.name, self.json_name = field.name, field.json_name
+        self._type: pa.DataType = pa.string()
+        self._values: dict[str, int] | None = None
+        if field.enum_type is not None and not field.is_repeated:
+            self._type = pa.int32()
+            self._values = {value.name: value.number for value in field.enum_type.values}
+        elif field.type != FieldDescriptor.TYPE_STRING or field.is_repeated:
+            msg = f"{field.full_name} can't be read from JSON as a column"
+            raise ValueError(msg)
+
+    def column(self, request: dict[str, Any]) -> pa.Array:
+        """One value: the field's in this request, or its default."""
+        value: Any = request.get(self.json_name, _UNSAID)
+        if value is _UNSAID:
+            value = 0 if self._values is not None else ""
+        elif type(value) is not str:
+            raise NotPlainError
+        elif self._values is not None:
+            if value not in self._values:
+                raise NotPlainError
+            value = self._values[value]
+        return pa.array([value], self._type)
 
 
 def _column(field: FieldDescriptor) -> Column:

@@ -19,7 +19,7 @@ import orjson
 from betterproto2 import Message as TypedMessage
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from ingestor.transport.messages import typed_name
+from ingestor.transport.messages import typed_class, typed_name
 
 # What is longer is not read for nothing, and is not worth hurrying.
 _BYTES_MAX = 4096
@@ -33,14 +33,15 @@ class NotPlainError(Exception):
 
 class PlainReader:
     """Reads objects straight into typed messages, as far as they are short and their fields are strings, doubles,
-    times and maps of strings."""
+    enums by name, times and maps of strings."""
 
     def __init__(self, descriptor: Descriptor, typed: type[TypedMessage]) -> None:
         self._typed = typed
         self._fields: dict[str, tuple[str, Callable[[Any], Any]]] = {}
         for field in descriptor.fields:
             alone = field.containing_oneof is None or len(field.containing_oneof.fields) == 1
-            if alone and (read := _reader(field)) is not None:
+            read = _enum(field, typed_class(field, typed)) if field.enum_type is not None else _reader(field)
+            if alone and read is not None:
                 self._fields[field.json_name] = (typed_name(field, typed), read)
         self._maps = [field.json_name for field in descriptor.fields if is_map(field)]
 
@@ -101,6 +102,19 @@ def _reader(field: FieldDescriptor) -> Callable[[Any], Any] | None:
     if field.is_repeated:
         return None
     return {FieldDescriptor.TYPE_STRING: _text, FieldDescriptor.TYPE_DOUBLE: _number}.get(field.type)
+
+
+def _enum(field: FieldDescriptor, kind: type[Any]) -> Callable[[Any], Any] | None:
+    if field.is_repeated or field.enum_type is None:
+        return None
+    values = {value.name: kind(value.number) for value in field.enum_type.values}
+
+    def read(value: Any) -> Any:
+        if type(value) is not str or value not in values:
+            raise NotPlainError
+        return values[value]
+
+    return read
 
 
 def _text(value: Any) -> str:

@@ -42,16 +42,16 @@ async def serving(serve: Callable[[bytes], Awaitable[bytes]]) -> AsyncIterator[R
 @asynccontextmanager
 async def without_room(database_url: str, **flags: Any) -> AsyncIterator[Gateway]:
     """A gateway whose queue is full: calls wait for room, until `give_room`."""
-    flags = {"queue_capacity": 5, "admission_wait": "30s", "batch_size": 50, **flags}
+    flags = {"journal": "memory", "queue_capacity": 5, "admission_wait": "30s", "batch_size": 50, **flags}
     async with gateway(database_url, **flags) as full:
-        await full.app.database.transactions.execute("ALTER TABLE metrics RENAME TO away")
+        await full.database.transactions.execute("ALTER TABLE metrics RENAME TO away")
         await full.stub.log_metrics(LogMetricsRequest([Metric("s", "m", 0.0)] * 5))
         yield full
 
 
 async def give_room(full: Gateway) -> None:
     """Lets the database take what waits."""
-    await full.app.database.transactions.execute("ALTER TABLE away RENAME TO metrics")
+    await full.database.transactions.execute("ALTER TABLE away RENAME TO metrics")
 
 
 async def waiting(full: Gateway, calls: int) -> None:

@@ -65,7 +65,9 @@ async def test_details_reach_grpcio(running: Gateway) -> None:
 
 async def test_overload_tells_grpcio_when_to_come_back(database_url: str) -> None:
     """RESOURCE_EXHAUSTED with RetryInfo."""
-    async with gateway(database_url, queue_capacity=1, admission_wait="0", flush_interval="1h") as small:
+    async with gateway(
+        database_url, journal="memory", queue_capacity=1, admission_wait="0", flush_interval="1h"
+    ) as small:
         await small.stub.log_metric(LogMetricRequest("s", "m", 1.0))
         code, status = await failure(small, "LogMetric", GOOD)
     retry = RetryInfo()

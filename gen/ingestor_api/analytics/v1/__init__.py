@@ -4,6 +4,7 @@
 # This file has been @generated
 
 __all__ = (
+    "AckLevel",
     "AnalyticsServiceBase",
     "AnalyticsServiceStub",
     "LogMetricRequest",
@@ -34,6 +35,51 @@ if TYPE_CHECKING:
 
 _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
+
+
+class AckLevel(betterproto2.Enum):
+    """
+    What a request waits for before it is answered.
+    """
+
+    UNSPECIFIED = 0
+    """
+    The server's default: JOURNALED where it has a disk journal, else QUEUED.
+    """
+
+    QUEUED = 1
+    """
+    The metrics wait in the server's memory. A crash of the server loses them.
+    """
+
+    JOURNALED = 2
+    """
+    The metrics are on the server's disk. They survive kill -9, a power failure and any outage of the database. Not
+    offered by a server whose journal is in memory.
+    """
+
+    COMMITTED = 3
+    """
+    The metrics are in the database, and can be read there.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "ACK_LEVEL_UNSPECIFIED",
+            1: "ACK_LEVEL_QUEUED",
+            2: "ACK_LEVEL_JOURNALED",
+            3: "ACK_LEVEL_COMMITTED",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "ACK_LEVEL_UNSPECIFIED": 0,
+            "ACK_LEVEL_QUEUED": 1,
+            "ACK_LEVEL_JOURNALED": 2,
+            "ACK_LEVEL_COMMITTED": 3,
+        }
 
 
 @dataclass(eq=False, repr=False)
@@ -80,6 +126,21 @@ class LogMetricRequest(betterproto2.Message):
     At most 32 labels; a name has 1 to 128 bytes, a value at most 1,024 bytes.
     """
 
+    ack: "AckLevel" = betterproto2.field(
+        6, betterproto2.TYPE_ENUM, default_factory=lambda: AckLevel(0)
+    )
+    """
+    What to wait for before the answer.
+    """
+
+    request_id: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    Names this request among all of its caller's, so that it can be sent again when its answer was lost: at most 128
+    bytes, no control characters; empty for none. A repetition is answered as the first one was, and not stored
+    again; another request under the same id is refused. Ids are remembered for 24 hours, unless the server is set
+    otherwise.
+    """
+
 
 default_message_pool.register_message(
     "analytics.v1", "LogMetricRequest", LogMetricRequest
@@ -108,6 +169,21 @@ class LogMetricsRequest(betterproto2.Message):
     1 to 50,000 metrics.
     """
 
+    ack: "AckLevel" = betterproto2.field(
+        2, betterproto2.TYPE_ENUM, default_factory=lambda: AckLevel(0)
+    )
+    """
+    What to wait for before the answer.
+    """
+
+    request_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Names this request among all of its caller's, so that it can be sent again when its answer was lost: at most 128
+    bytes, no control characters; empty for none. A repetition is answered as the first one was, and not stored
+    again; another request under the same id is refused. Ids are remembered for 24 hours, unless the server is set
+    otherwise.
+    """
+
 
 default_message_pool.register_message(
     "analytics.v1", "LogMetricsRequest", LogMetricsRequest
@@ -125,7 +201,8 @@ class LogMetricsResponse(betterproto2.Message):
         2, betterproto2.TYPE_MESSAGE, repeated=True
     )
     """
-    Those that were not, in the order of the request.
+    Those that were not, in the order of the request. With ACK_LEVEL_COMMITTED also those that the database refused;
+    they are kept in its table dead_letters.
     """
 
 
@@ -137,7 +214,7 @@ default_message_pool.register_message(
 @dataclass(eq=False, repr=False)
 class Metric(betterproto2.Message):
     """
-    One metric of a batch: the fields of LogMetricRequest, with the same numbers.
+    One metric of a batch: the first five fields of LogMetricRequest, with the same numbers.
     """
 
     service_name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
@@ -256,6 +333,21 @@ class WriteSeriesRequest(betterproto2.Message):
     Together 1 to 50,000 points.
     """
 
+    ack: "AckLevel" = betterproto2.field(
+        2, betterproto2.TYPE_ENUM, default_factory=lambda: AckLevel(0)
+    )
+    """
+    What to wait for before the answer.
+    """
+
+    request_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Names this request among all of its caller's, so that it can be sent again when its answer was lost: at most 128
+    bytes, no control characters; empty for none. A repetition is answered as the first one was, and not stored
+    again; another request under the same id is refused. Ids are remembered for 24 hours, unless the server is set
+    otherwise.
+    """
+
 
 default_message_pool.register_message(
     "analytics.v1", "WriteSeriesRequest", WriteSeriesRequest
@@ -273,7 +365,8 @@ class WriteSeriesResponse(betterproto2.Message):
         2, betterproto2.TYPE_MESSAGE, repeated=True
     )
     """
-    Those that were not; an index counts points across the series, in the order of the request.
+    Those that were not; an index counts points across the series, in the order of the request. With
+    ACK_LEVEL_COMMITTED also those that the database refused; they are kept in its table dead_letters.
     """
 
 
@@ -286,9 +379,10 @@ class AnalyticsServiceStub(betterproto2_grpclib.ServiceStub):
     """
     AnalyticsService takes metrics and stores them as rows of the table `metrics`.
 
-    A success means that the server has taken every metric it reports as accepted: it will be stored,
-    whatever the database does meanwhile, for as long as the server lives (a server that is asked to
-    stop stores what it holds first). A refusal means that nothing of the request was taken.
+    A success means that the server has taken every metric it reports as accepted, and made it as safe as the
+    request's AckLevel says: it will be stored, exactly once, whatever the database does meanwhile. A refusal means
+    that nothing of the request was taken. After any other end (a lost connection, DEADLINE_EXCEEDED) nobody can
+    tell; the same request may then be sent again with the same request_id, and is still stored once.
     """
 
     async def log_metric(
@@ -365,9 +459,10 @@ class AnalyticsServiceBase(betterproto2_grpclib.ServiceBase):
     """
     AnalyticsService takes metrics and stores them as rows of the table `metrics`.
 
-    A success means that the server has taken every metric it reports as accepted: it will be stored,
-    whatever the database does meanwhile, for as long as the server lives (a server that is asked to
-    stop stores what it holds first). A refusal means that nothing of the request was taken.
+    A success means that the server has taken every metric it reports as accepted, and made it as safe as the
+    request's AckLevel says: it will be stored, exactly once, whatever the database does meanwhile. A refusal means
+    that nothing of the request was taken. After any other end (a lost connection, DEADLINE_EXCEEDED) nobody can
+    tell; the same request may then be sent again with the same request_id, and is still stored once.
     """
 
     async def log_metric(self, message: "LogMetricRequest") -> "LogMetricResponse":

@@ -1,0 +1,98 @@
+"""Which segments may go, and their going.
+
+It removes the oldest only, one by one, each on the disk before the next: so that after a crash no file is missing
+between two that are there. It refuses to touch what isn't committed, is damaged, or is written to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+from loguru import logger
+
+from ingestor.journal.files import Files
+from ingestor.journal.segments import Segment
+
+
+class Retention:
+    """Keeps the log's list of segments short; the last of them is the one that is written to."""
+
+    def __init__(
+        self,
+        files: Files,
+        retention_s: float,
+        segments: list[Segment],
+        on_removed: Callable[[Segment], object],
+    ) -> None:
+        self._files = files
+        self._retention_s = retention_s
+        self._segments = segments
+        self._on_removed = on_removed
+        self._unsynced = False
+        self._complained = False
+
+    def droppable_bytes(self, committed: int) -> int:
+        """What all that may go takes."""
+        return sum(
+            segment.size_bytes
+            for segment in self._segments[:-1]
+            if segment.last <= committed and not segment.damaged
+        )
+
+    def passed(self, committed: int, now_s: float) -> None:
+        """Notes what is committed now, and removes what has been for long enough."""
+        for segment in self._segments:
+            if segment.last > committed:
+                break
+            if segment.passed_at_s is None:
+                segment.passed_at_s = now_s
+        while len(self._segments) > 1 and self._is_over(self._segments[0], now_s):
+            if not self.drop_oldest(committed):
+                return
+
+    def rewound(self, committed: int) -> None:
+        """What lies behind that isn't committed any more."""
+        for segment in self._segments:
+            if segment.last > committed:
+                segment.passed_at_s = None
+
+    def drop_all(self, committed: int) -> bool:
+        """Removes everything that is committed; says whether that was anything."""
+        dropped = False
+        while self.drop_oldest(committed):
+            dropped = True
+        return dropped
+
+    def drop_oldest(self, committed: int) -> bool:
+        """Removes the oldest segment, if it may go and can."""
+        if len(self._segments) < 2 or self._segments[0].last > committed:
+            return False
+        return self.drop(self._segments[0])
+
+    def drop(self, segment: Segment) -> bool:
+        """Removes it, if that can be done; a damaged one is only forgotten."""
+        try:
+            if not segment.damaged:
+                self._remove(segment.name)
+        except OSError as error:
+            if not self._complained:
+                logger.warning("the journal can't remove {}, and will try again: {}", segment.name, error)
+            self._complained = True
+            return False
+        self._complained = False
+        self._segments.remove(segment)
+        self._on_removed(segment)
+        return True
+
+    def _remove(self, name: str) -> None:
+        if self._unsynced:
+            self._files.sync()
+        self._unsynced = True
+        with suppress(FileNotFoundError):  # when the sync failed after it
+            self._files.unlink(name)
+        self._files.sync()
+        self._unsynced = False
+
+    def _is_over(self, segment: Segment, now_s: float) -> bool:
+        return segment.passed_at_s is not None and now_s - segment.passed_at_s >= self._retention_s

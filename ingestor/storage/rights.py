@@ -1,0 +1,34 @@
+"""The rights that storing takes, so that a role which only stores need not own anything.
+
+Each is one that can be granted by name; what is missing is said as the statements that grant it.
+"""
+
+from __future__ import annotations
+
+from ingestor.storage.transactions import AnyConnection
+
+# By what they are granted on. The other functions are everybody's to execute, with the caller's own rights.
+_TABLES = {
+    "metrics": ("INSERT",),
+    "label_sets": ("SELECT", "INSERT"),
+    "ingestor_database": ("SELECT",),
+    "ingestor_journals": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "request_ids": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "dead_letters": ("SELECT", "INSERT"),
+}
+_FUNCTION = "ensure_metrics_partition"
+_MISSING = """
+SELECT wanted.name FROM unnest($1::text[], $2::text[]) AS wanted (name, "right")
+  WHERE NOT has_table_privilege(wanted.name, wanted."right")
+"""
+_MAY_MAKE_PARTITIONS = f"SELECT has_function_privilege('{_FUNCTION}(timestamptz)', 'EXECUTE')"
+
+
+async def missing(connection: AnyConnection, role: str, *, partitioned: bool) -> str | None:
+    """The statements that grant this role what it lacks; None when it lacks nothing. Raises what asyncpg raises."""
+    names, rights = zip(*((name, right) for name, rights in _TABLES.items() for right in rights), strict=True)
+    lacking = {row["name"] for row in await connection.fetch(_MISSING, names, rights)}
+    grants = [f"{', '.join(rights)} ON {name}" for name, rights in _TABLES.items() if name in lacking]
+    if partitioned and not await connection.fetchval(_MAY_MAKE_PARTITIONS):
+        grants.append(f"EXECUTE ON FUNCTION {_FUNCTION}")
+    return "; ".join(f"GRANT {grant} TO {role}" for grant in grants) or None

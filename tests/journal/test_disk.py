@@ -1,0 +1,257 @@
+"""The disk journal keeps the contract, and what is its own: who is acknowledged when, what a crash leaves, and what
+is read from disk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingestor.errors import Overloaded, Unavailable
+from ingestor.journal import DiskJournal, QueueLimits, RequestIds
+from ingestor.journal import backlog as backlog_module
+from ingestor.journal.directory import DiskDirectory
+from ingestor.journal.log import JournalFull, LogLimits, SegmentLog
+from ingestor.model import Ack, DeadRow, Outcome, Request
+from tests.journal.contract import MANY, JournalContract, batch, limits, turns, until, values
+
+MIB = 1024**2
+
+
+class Brakes:
+    """A log whose writes can be held, or made to fail."""
+
+    def __init__(self, log: SegmentLog) -> None:
+        self._log = log
+        self.go = asyncio.Event()
+        self.go.set()
+        self.failures: list[Exception] = []
+        self.appends = self.skipped = 0
+        self._loop = asyncio.get_running_loop()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    def append(self, records: Any) -> None:
+        self.appends += 1
+        asyncio.run_coroutine_threadsafe(self.go.wait(), self._loop).result()
+        if self.skipped:
+            self.skipped -= 1
+        elif self.failures:
+            raise self.failures.pop(0)
+        self._log.append(records)
+
+
+@asynccontextmanager
+async def opened(
+    path: Path,
+    queue_limits: QueueLimits | None = None,
+    requests: RequestIds | None = None,
+    *,
+    bytes_max: int = 64 * MIB,
+    at: int = 0,
+    **hooks: Callable[..., object],
+) -> AsyncIterator[tuple[DiskJournal, Brakes]]:
+    """A journal that has been resumed at this position and takes offers."""
+    log = Brakes(SegmentLog.open(DiskDirectory.open(path), LogLimits(bytes_max)))
+    journal = DiskJournal(log, queue_limits or limits(), requests, **hooks)  # type: ignore[arg-type]
+    await journal.resume()
+    await journal.rewind(at)
+    try:
+        yield journal, log
+    finally:
+        log.go.set()
+        await journal.end(5)
+
+
+async def written(journal: DiskJournal) -> None:
+    """Until all that was taken is durable."""
+    while journal.unwritten_rows:
+        await asyncio.sleep(0.001)
+
+
+class TestDiskJournal(JournalContract):
+    """The contract."""
+
+    ack = Ack.JOURNALED
+
+    @asynccontextmanager
+    async def open(
+        self, path: Path, limits: QueueLimits, requests: RequestIds | None
+    ) -> AsyncIterator[DiskJournal]:
+        async with opened(path, limits, requests) as (journal, _):
+            yield journal
+
+
+async def test_journaled_means_synced(tmp_path: Path) -> None:
+    """Nobody is acknowledged before the sync returns, but those who only want to be queued; none is readable."""
+    async with opened(tmp_path / "journal") as (journal, log):
+        log.go.clear()
+        await asyncio.wait_for(journal.offer(batch(2), Ack.QUEUED), 5)
+        waiting = asyncio.create_task(journal.offer(batch(3), Ack.JOURNALED))
+        await turns(50)
+        assert not waiting.done()
+        assert (journal.waiting_rows, journal.unwritten_rows) == (0, 5)
+        log.go.set()
+        await asyncio.wait_for(waiting, 5)
+        await written(journal)
+        assert journal.waiting_rows == 5
+
+
+async def test_those_who_come_during_a_sync_share_the_next(tmp_path: Path) -> None:
+    """However many they are."""
+    async with opened(tmp_path / "journal") as (journal, log):
+        log.go.clear()
+        first = asyncio.create_task(journal.offer(batch(), Ack.JOURNALED))
+        await until(lambda: log.appends == 1)
+        others = [asyncio.create_task(journal.offer(batch(), Ack.JOURNALED)) for _ in range(100)]
+        await turns()
+        log.go.set()
+        await asyncio.gather(first, *others)
+        assert log.appends == 2
+
+
+async def test_what_was_acknowledged_outlives_us(tmp_path: Path) -> None:
+    """Another process finds it behind the database's cursor, with its requests; the rest it leaves alone."""
+    request = Request("", "r", b"f" * 16, 2, b"rejected")
+    async with opened(tmp_path / "journal") as (journal, _):
+        await journal.offer(batch(1, 1.0), Ack.JOURNALED)
+        await journal.offer(batch(2, 2.0), Ack.JOURNALED, request)
+        entries = await journal.read(1)
+        await journal.settle(entries, Outcome())
+    ids = RequestIds()
+    async with opened(tmp_path / "journal", None, ids, at=entries[-1].position) as (journal, _):
+        assert journal.held_rows == journal.waiting_rows == 2
+        found = await ids.find(request)
+        assert found is not None
+        assert found.request == request
+        assert values(await journal.read(MANY)) == [2.0, 2.0]
+
+
+async def test_a_backlog_is_kept_on_disk_and_not_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond a bound, what nobody reads takes no memory; it is read in order all the same, new rows behind it."""
+    monkeypatch.setattr(backlog_module, "TAIL_BYTES_MAX", 64 * 1024)
+    async with opened(tmp_path / "journal") as (journal, _):
+        expected = []
+        for number in range(40):
+            await journal.offer(batch(1_000, float(number)), Ack.JOURNALED)
+            expected += [float(number)] * 1_000
+        assert journal.waiting_rows == 40_000
+        assert journal.held_bytes < 128 * 1024
+        found: list[float] = []
+        number = 40
+        while journal.held_rows:
+            entries = await journal.read(3_000)
+            found += values(entries)
+            await journal.settle(entries, Outcome())
+            if number < 60:
+                await journal.offer(batch(1_000, float(number)), Ack.JOURNALED)
+                expected += [float(number)] * 1_000
+                number += 1
+        assert found == expected
+
+
+async def test_rows_that_are_read_from_disk_are_settled_like_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits for their commit hears of it, and of dead rows."""
+    monkeypatch.setattr(backlog_module, "TAIL_BYTES_MAX", 0)
+    async with opened(tmp_path / "journal") as (journal, _):
+        waiting = asyncio.create_task(journal.offer(batch(3), Ack.COMMITTED))
+        await asyncio.wait_for(journal.wait(3, None), 5)
+        await journal.settle(await journal.read(MANY), Outcome(dead=[DeadRow(2, None, "bad")]))
+        assert await waiting == (DeadRow(2, None, "bad"),)
+
+
+async def test_a_full_disk_refuses_and_takes_nothing(tmp_path: Path) -> None:
+    """Who waits for the sync is refused; who was acknowledged as queued stays, and is written later."""
+    async with opened(tmp_path / "journal") as (journal, log):
+        log.go.clear()
+        first = asyncio.create_task(journal.offer(batch(1, 0.0), Ack.JOURNALED))
+        await until(lambda: log.appends == 1)
+        await journal.offer(batch(1, 1.0), Ack.QUEUED)
+        refused = asyncio.create_task(journal.offer(batch(1, 2.0), Ack.JOURNALED))
+        await turns()
+        log.failures = [JournalFull("no space left on device")]
+        log.skipped = 1
+        log.go.set()
+        await first
+        with pytest.raises(Overloaded, match="nothing was taken"):
+            await refused
+        assert journal.problem == "no space left on device"
+        assert journal.full
+        with pytest.raises(Overloaded):
+            await journal.offer(batch(), Ack.QUEUED)
+        await asyncio.wait_for(written(journal), 5)
+        assert journal.problem is None
+        await journal.offer(batch(1, 3.0), Ack.JOURNALED)
+        assert values(await journal.read(MANY)) == [0.0, 1.0, 3.0]
+
+
+async def test_a_full_journal_while_the_database_is_gone_is_an_outage(tmp_path: Path) -> None:
+    """UNAVAILABLE: trying another gateway helps. While the database works it is an overload, which passes."""
+    reasons: list[str | None] = ["connection refused", None]
+    async with opened(tmp_path / "journal", bytes_max=MIB, outage=lambda: reasons[0]) as (journal, _):
+        with pytest.raises(Unavailable, match="the database takes nothing"):
+            for _ in range(100):
+                await journal.offer(batch(1_000), Ack.JOURNALED)
+        reasons.pop(0)
+        with pytest.raises(Overloaded):
+            await journal.offer(batch(1_000), Ack.JOURNALED)
+        rows = journal.held_rows
+        assert rows > 0
+        while journal.held_rows:
+            await journal.settle(await journal.read(MANY), Outcome())
+        for _ in range(100):  # room is made aside
+            if journal.room_bytes > MIB // 2:
+                break
+            await asyncio.sleep(0.01)
+        await journal.offer(batch(1_000), Ack.JOURNALED)
+
+
+async def test_what_the_books_count_is_what_is_kept(tmp_path: Path) -> None:
+    """Rows are counted as taken when they are acknowledged at most as queued, or are durable; never both."""
+    taken: list[int] = []
+    async with opened(tmp_path / "journal", on_taken=taken.append) as (journal, log):
+        await journal.offer(batch(1), Ack.QUEUED)
+        await journal.offer(batch(2), Ack.JOURNALED)
+        log.failures = [JournalFull("full")]
+        with pytest.raises(Overloaded):
+            await journal.offer(batch(4), Ack.JOURNALED)
+        assert sum(taken) == journal.held_rows == 3
+
+
+async def test_a_database_that_lost_commits_gets_them_again(tmp_path: Path) -> None:
+    """Settled entries are still there for a while: rewound, they are read again, and what follows them."""
+    async with opened(tmp_path / "journal") as (journal, _):
+        for value in (1.0, 2.0, 3.0):
+            await journal.offer(batch(1, value), Ack.JOURNALED)
+            entries = await journal.read(MANY)
+            await journal.settle(entries, Outcome())
+        await journal.offer(batch(1, 4.0), Ack.JOURNALED)
+        assert await journal.rewind(1) == 2
+        assert journal.held_rows == 3
+        assert values(await journal.read(MANY)) == [2.0, 3.0, 4.0]
+
+
+async def test_a_database_that_is_ahead_is_not_given_old_positions(tmp_path: Path) -> None:
+    """As when DATA_DIR was restored from a copy: new entries come behind what the database has."""
+    async with opened(tmp_path / "journal", at=1_000) as (journal, _):
+        await journal.offer(batch(1, 1.0), Ack.JOURNALED)
+        [entry] = await journal.read(MANY)
+        assert entry.position == 1_001
+
+
+async def test_the_age_of_what_waits_survives_a_restart(tmp_path: Path) -> None:
+    """By the calendar, as monotonic clocks start anew."""
+    async with opened(tmp_path / "journal") as (journal, _):
+        await journal.offer(batch(), Ack.JOURNALED)
+        await asyncio.sleep(0.05)
+    async with opened(tmp_path / "journal") as (journal, _):
+        assert 0.05 <= journal.oldest_age_s() < 30
