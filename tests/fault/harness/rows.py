@@ -6,6 +6,7 @@ A row's number is its value; it decides names, labels and time. It says nothing 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +55,14 @@ class Times:
     def of(self, row: int) -> int:
         """Row number `row`'s, in microseconds."""
         return int(self.latest_us - row % 1_000 * 1_000 - _weeks(row) * _WEEK_US)
+
+    def around(self, row: int, *, timed: bool) -> tuple[datetime, datetime]:
+        """Between which moments the stored row lies; the server's clock gives one to a row that has none."""
+        if not timed:
+            now = datetime.now(UTC)
+            return now - timedelta(minutes=5), now + timedelta(minutes=1)
+        moment = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=self.of(row))
+        return moment, moment
 
     def of_all(self, rows: Ids) -> Ids:
         """The same for many."""
