@@ -8,8 +8,8 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from loguru import logger
@@ -18,6 +18,7 @@ from ingestor import __version__
 from ingestor.app import App, to_its_end
 from ingestor.errors import AddressProblem, DataDirProblem, StartupError
 from ingestor.garbage import collected_aside
+from ingestor.journal.directory import DiskDirectory
 from ingestor.settings import Settings, misspelt
 from ingestor.storage.database import inspect, open_database
 from ingestor.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError, identity
@@ -84,6 +85,10 @@ async def check(settings: Settings) -> int:
         problems.append(error)
     else:
         _say(f"database  {found}")
+    try:
+        _say(f"journal   {_look_at_journal(settings)}")
+    except StartupError as error:
+        problems.append(error)
     for protocol, port in (("gRPC", settings.grpc_port), ("HTTP", settings.http_port)):
         try:
             _try_port(settings.host, port, protocol)
@@ -122,26 +127,52 @@ async def _database_url(settings: Settings) -> AsyncIterator[str]:
         await to_its_end(embedded.stop())
 
 
+def _look_at_journal(settings: Settings) -> str:
+    if settings.journal == "memory":
+        return "in memory: a crash loses what waits for the database"
+    bound = settings.journal_bytes_max.human_readable()
+    try:
+        directory = DiskDirectory.open(settings.data_dir, create=False)
+    except FileNotFoundError:
+        with _data_dir_problems(settings.data_dir):
+            _try_to_write(settings.data_dir)
+        return f"on disk, to be created in {settings.data_dir}, up to {bound}"
+    directory.close()
+    return f"on disk in {directory.path}, up to {bound}"
+
+
 def _to_be_created(data_dir: Path) -> bool:
     """Whether there is no database yet; raises DataDirProblem if there can't be one."""
-    try:
+    with _data_dir_problems(data_dir):
         if (data_dir / "postgres").exists():
             return False
-        data_dir = data_dir.resolve()
-        existing = next(path for path in (data_dir, *data_dir.parents) if path.exists())
-        # Tried out, because modes don't tell (root in /proc, file systems that are read-only).
-        os.rmdir(tempfile.mkdtemp(prefix=".ingestor-check-", dir=existing))  # noqa: PTH106
+        existing = _try_to_write(data_dir)
         owner = identity.choose(data_dir / "postgres")
         if blocked := identity.unreachable(owner, [existing]):
             msg = f"DATA_DIR {data_dir} can't be used: PostgreSQL runs as {owner.name}, who cannot enter {blocked}"
             raise DataDirProblem(msg)
+    return True
+
+
+def _try_to_write(data_dir: Path) -> Path:
+    """Makes sure that the directory, or the nearest one above that exists, can be written to; returns that one."""
+    data_dir = data_dir.resolve()
+    existing = next(path for path in (data_dir, *data_dir.parents) if path.exists())
+    # Tried out, because modes don't tell (root in /proc, file systems that are read-only).
+    os.rmdir(tempfile.mkdtemp(prefix=".ingestor-check-", dir=existing))  # noqa: PTH106
+    return existing
+
+
+@contextmanager
+def _data_dir_problems(data_dir: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         msg = f"DATA_DIR {str(data_dir)[:300]} can't be created or entered: {reason}"
         raise DataDirProblem(msg) from error
     except EmbeddedPostgresError as error:
         raise DataDirProblem(str(error)) from error
-    return True
 
 
 def _try_port(host: str, port: int, protocol: str) -> None:

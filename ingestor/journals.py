@@ -26,6 +26,8 @@ Outage: TypeAlias = "Callable[[], str | None]"
 
 # Of the bytes that the queue may hold, those that requests waiting for room may hold beside it.
 _WAITING_SHARE = 4
+# What the journal leaves free of its file system.
+_RESERVE_SHARE, _RESERVE_BYTES_MAX = 0.05, 1024**3
 
 
 def memory_journal(settings: Settings, requests: RequestIds, telemetry: Telemetry) -> MemoryJournal:
@@ -37,8 +39,7 @@ async def disk_journal(
     settings: Settings, requests: RequestIds, telemetry: Telemetry, outage: Outage
 ) -> DiskJournal:
     """The one in DATA_DIR, which has what it is known to have. Raises JournalProblem."""
-    limits = LogLimits(settings.journal_bytes_max, retention_s=settings.journal_retention.total_seconds())
-    log = await asyncio.to_thread(lambda: SegmentLog.open(DiskDirectory.open(settings.data_dir), limits))
+    log = await asyncio.to_thread(_open_log, settings)
     journal = DiskJournal(
         log,
         queue_limits(settings),
@@ -53,6 +54,17 @@ async def disk_journal(
     telemetry.journal_gaps.set(sum(gap.last - gap.first + 1 for gap in log.recovery.gaps))
     telemetry.received.inc(await journal.resume())
     return journal
+
+
+def _open_log(settings: Settings) -> SegmentLog:
+    directory = DiskDirectory.open(settings.data_dir)
+    limits = LogLimits(
+        settings.journal_bytes_max,
+        retention_s=settings.journal_retention.total_seconds(),
+        # A database on the same disk must be able to take what the journal holds.
+        free_bytes_reserve=min(_RESERVE_BYTES_MAX, int(_RESERVE_SHARE * directory.space().total)),
+    )
+    return SegmentLog.open(directory, limits)
 
 
 async def committed_in(database: Database, journal: DiskJournal) -> int:

@@ -61,6 +61,13 @@ async def database_url(postgres: str) -> AsyncIterator[str]:
 
 
 @pytest.fixture
+async def another_url(postgres: str) -> AsyncIterator[str]:
+    """The address of another empty database on it."""
+    async with fresh_database(postgres) as url:
+        yield url
+
+
+@pytest.fixture
 async def timescale_url() -> AsyncIterator[str]:
     """The address of an empty database on a real TimescaleDB."""
     server = os.environ.get(TIMESCALE)

@@ -9,31 +9,60 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class StallingProxy:
-    """Passes bytes on while `flowing` is set."""
+    """Passes bytes on while `flowing` is set, and takes connections unless it refuses them."""
 
     def __init__(self, socket_path: str) -> None:
         self.flowing = asyncio.Event()
         self.flowing.set()
         self._socket_path = socket_path
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._refusing = False
+        self._word: bytes | None = None
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._refusing:
+            writer.transport.abort()
+            return
+        self._writers.add(writer)
         database_reader, database_writer = await asyncio.open_unix_connection(self._socket_path)
         for source, target in ((reader, database_writer), (database_reader, writer)):
-            task = asyncio.create_task(self._pass(source, target))
+            task = asyncio.create_task(self._pass(source, target, writer))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    async def _pass(
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, client: asyncio.StreamWriter
+    ) -> None:
         try:
             while data := await source.read(65536):
                 await self.flowing.wait()
                 target.write(data)
                 await target.drain()
+                if self._word is not None and self._word in data:
+                    self._word = None
+                    client.transport.abort()
+                    await asyncio.sleep(0.5)  # the server works on
         except ConnectionError:
             pass
         finally:
             target.close()
+
+    def deaf_after(self, word: bytes) -> None:
+        """When the client has sent this word, it is passed on and the client's connection is cut: whatever the
+        server makes of it, nobody hears."""
+        self._word = word
+
+    async def refuse(self) -> None:
+        """No connection any more, as when the server is down: those that are open are cut."""
+        self._refusing = True
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+    async def accept(self) -> None:
+        """The server is there again."""
+        self._refusing = False
 
     async def end(self) -> None:
         for task in self._tasks:

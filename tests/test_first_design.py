@@ -91,13 +91,13 @@ async def test_rule_a_batch_is_one_transaction(first: Gateway) -> None:
     """`flush_batch` hands the batch over in a transaction: its rows have one transaction id."""
     await send(first, 5)
     await until_stored(first, 5)
-    execute = first.app.database.transactions.execute
+    execute = first.database.transactions.execute
     assert await execute("SELECT count(DISTINCT xmin::text) FROM metrics") == 1
 
 
 async def test_rule_on_failure_rollback_and_log_but_the_batch_is_kept(first: Gateway) -> None:
     """Where the first design forgot a failed batch, this one rolls it back, logs it, keeps it and retries."""
-    database = first.app.database
+    database = first.database
     await database.transactions.execute("ALTER TABLE metrics RENAME TO away")
     await send(first, 5)
     while not first.count("ingestor_flush_failures_total"):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ingestor.model import Entry
 from ingestor.model.delivery import NOTHING
 
-TAIL_BYTES_MAX = 16 * 1024**2
+TAIL_BYTES_MAX = 4 * 1024**2
 # Of what lies on disk alone, how old it is is known to the second.
 _MARK_S = 1.0
 _MARKS_MAX = 100_000

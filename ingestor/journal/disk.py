@@ -40,7 +40,7 @@ from ingestor.model.delivery import NOTHING
 # What is written and synced at once.
 _GROUP_BYTES_MAX = 8 * 1024**2
 # What is read from disk at once.
-_READ_BYTES_MAX = 8 * 1024**2
+_READ_BYTES_MAX = 4 * 1024**2
 # How long nothing is tried after the disk has failed.
 _REST_S = 1.0
 
@@ -303,6 +303,7 @@ class DiskJournal:
         while True:
             self._idle.set()
             await self._offered.wait()
+            await asyncio.sleep(0)  # those who come in the same turn of the loop share the sync
             self._offered.clear()
             self._idle.clear()
             while group := self._next_group():

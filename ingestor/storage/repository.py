@@ -8,7 +8,7 @@ it says, and leaves to its caller.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Protocol
 from uuid import UUID
@@ -132,9 +132,10 @@ class MetricRepository:
             async with self._transactions.connection() as connection:
                 outcome = None if sure else await self._stored_before(connection, delivery)
                 if outcome is None:
-                    outcome = await self._transact(connection, delivery, patience if separate else None)
-                    if not separate:
-                        self._label_sets.remember(delivery.batch.label_sets)
+                    outcome, stored = await self._transact(
+                        connection, delivery, patience if separate else None
+                    )
+                    self._label_sets.remember(stored)
         self._cursor_is_sure = True
         return outcome
 
@@ -152,8 +153,8 @@ class MetricRepository:
 
     async def _transact(
         self, connection: Connection, delivery: Delivery, separating: asyncio.Timeout | None
-    ) -> Outcome:
-        """BEGIN to COMMIT."""
+    ) -> tuple[Outcome, Mapping[int, str]]:
+        """BEGIN to COMMIT. Returns what became of the delivery, and label sets that are surely committed."""
         direct = separating is None and delivery.arranged.by_series and self._column_store is not None
         opening = DIRECT if direct else "" if separating is None else _AT_ONCE
         closing = moving(self._journal, delivery.after, delivery.position)
@@ -162,14 +163,15 @@ class MetricRepository:
             rest = await self._rest(connection, delivery, verdicts, direct=direct)
             if separating is None:
                 await self._insert(connection, rest.arranged)
-                dead = rest.dead
+                dead, stored = rest.dead, rest.arranged.label_sets
             else:
                 dead = sorted(
                     [*rest.dead, *rest.renumbered(await self._separate(connection, rest.batch, separating))]
                 )
                 await self._request_ids.note_dead(connection, dead_of_requests(delivery, dead, verdicts))
+                stored = {}
             await dead_letters.write(connection, self._journal, delivery, dead)
-        return Outcome(dead, verdicts.duplicates)
+        return Outcome(dead, verdicts.duplicates), stored
 
     @asynccontextmanager
     async def _watching(self, connection: Connection, *, direct: bool) -> AsyncIterator[None]:

@@ -1,16 +1,41 @@
-"""Fixtures of the embedded database's tests: a place for it, a made cluster, processes that hold one."""
+"""Fixtures of storage's tests: an open database and somebody who looks into it; and for the embedded one a place
+for it, a made cluster, processes that hold one."""
 
 import os
 import shutil
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
+import asyncpg
 import pytest
 
+from ingestor.storage.database import Database
 from ingestor.storage.embedded import identity, leftovers
 from ingestor.storage.embedded.sockets import SocketDirectory
+from tests.storage.deliveries import Gateway, Reader, opened
 from tests.storage.embedded_kit import Env, Hold, Holder, open_directory, server_uid
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """An open database."""
+    async with opened(database_url) as database:
+        yield database
+
+
+@pytest.fixture
+async def gateway(database: Database) -> Gateway:
+    """A journal that has stored nothing in it."""
+    return Gateway(database)
+
+
+@pytest.fixture
+async def reader(database_url: str) -> AsyncIterator[Reader]:
+    """A connection to it."""
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from ingestor.model import MetricBatch, Row, label_set
 from ingestor.storage.database import inspect, open_database, redacted
 from ingestor.storage.migrate import migrations
 from ingestor.timestamps import microseconds
+from tests.storage.deliveries import Gateway
 
 FIRST_DESIGN = (
     "CREATE TABLE metrics (time timestamptz NOT NULL, service_name text NOT NULL,"
@@ -153,21 +154,14 @@ async def test_a_role_without_rights_is_told_what_to_do(database_url: str) -> No
             await open_database(as_role)
         await (await open_database(database_url)).close(5)
         await run(database_url, f"GRANT SELECT ON ingestor_migrations TO {role}")
-        with pytest.raises(
-            DatabaseProblem, match="GRANT INSERT ON metrics, SELECT, INSERT ON label_sets, EXECUTE"
-        ):
+        with pytest.raises(DatabaseProblem, match="GRANT INSERT ON metrics TO writer") as caught:
             await open_database(as_role)
-        await run(
-            database_url,
-            f"GRANT INSERT ON metrics TO {role}",
-            f"GRANT SELECT, INSERT ON label_sets TO {role}",
-            f"GRANT EXECUTE ON FUNCTION ensure_metrics_partition TO {role}",
-        )
+        await run(database_url, *str(caught.value).partition("store: ")[2].split("; "))
         database = await open_database(as_role)
         assert database.facts.role == role
         labels = label_set({"a": "b"})
         row = Row(microseconds(datetime.now(UTC)), "s", "m", 1.0, labels.id)
-        await database.repository().bulk_insert_metrics(MetricBatch.of_row(row, {labels.id: labels.document}))
+        await Gateway(database).store(MetricBatch.of_row(row, {labels.id: labels.document}))
         await database.close(5)
     finally:
         await run(database_url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
 
-from ingestor.errors import RowsRefused, StorageUnavailable
+from ingestor.errors import SchemaProblem, StorageUnavailable
 from ingestor.model import MetricBatch, Row, label_set
 from ingestor.storage.database import Database, open_database
 from ingestor.timestamps import microseconds
+from tests.storage.deliveries import NOW, Gateway, Reader
 
-NOW = datetime(2026, 11, 24, 12, 0, 0, 123456, tzinfo=UTC)
 Stored = list[tuple[datetime, str, str, float]]
 
 
@@ -22,46 +21,28 @@ def batch(*rows: tuple[datetime, str, str, float]) -> MetricBatch:
     return MetricBatch.of_rows([Row(microseconds(time), *rest) for time, *rest in rows], {})  # type: ignore[arg-type]
 
 
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = await open_database(database_url)
-    yield database
-    await database.close(5)
-
-
-@pytest.fixture
-async def reader(database_url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-    connection = await asyncpg.connect(database_url)
-    yield connection
-    await connection.close()
-
-
-async def stored(reader: asyncpg.Connection[asyncpg.Record]) -> Stored:
+async def stored(reader: Reader) -> Stored:
     rows = await reader.fetch(
         "SELECT time, service_name, metric_name, value FROM metrics ORDER BY time, value"
     )
     return [tuple(row) for row in rows]
 
 
-async def test_rows_come_back_as_they_went_in(
-    database: Database, reader: asyncpg.Connection[asyncpg.Record]
-) -> None:
+async def test_rows_come_back_as_they_went_in(database: Database, reader: Reader) -> None:
     """Microseconds, Unicode, signed zeros and the largest doubles survive COPY."""
     rows = [
         (NOW, "a", "b", 1.5),
         (NOW + timedelta(microseconds=1), "ünï", "漢字 \U0001f600", -1.7976931348623157e308),
         (NOW + timedelta(seconds=1), "tab-less", 'quote"\\', 5e-324),
     ]
-    await database.repository().bulk_insert_metrics(batch(*rows))
+    await Gateway(database).store(batch(*rows))
     assert await stored(reader) == rows
 
 
-async def test_large_batches_arrive_whole(
-    database: Database, reader: asyncpg.Connection[asyncpg.Record]
-) -> None:
+async def test_large_batches_arrive_whole(database: Database, reader: Reader) -> None:
     """Every row of a batch of several slices is there, once."""
     rows = [Row(microseconds(NOW) + number, "s", "m", float(number)) for number in range(50_001)]
-    await database.repository().bulk_insert_metrics(MetricBatch.of_rows(rows, {}))
+    await Gateway(database).store(MetricBatch.of_rows(rows, {}))
     assert tuple(
         await reader.fetchrow("SELECT count(*), count(DISTINCT value), sum(value) FROM metrics") or ()
     ) == (
@@ -71,9 +52,7 @@ async def test_large_batches_arrive_whole(
     )
 
 
-async def test_weeks_get_their_partitions(
-    database: Database, reader: asyncpg.Connection[asyncpg.Record]
-) -> None:
+async def test_weeks_get_their_partitions(database: Database, reader: Reader) -> None:
     """A batch may span years, and its rows lie in the partition of their week, Monday to Monday in UTC."""
     moments = [
         datetime(2026, 11, 22, 23, 59, 59, 999999, tzinfo=UTC),
@@ -81,7 +60,7 @@ async def test_weeks_get_their_partitions(
         datetime(1969, 12, 31, 23, 0, tzinfo=UTC),
         datetime(2027, 1, 1, tzinfo=UTC),
     ]
-    await database.repository().bulk_insert_metrics(batch(*((moment, "s", "m", 1.0) for moment in moments)))
+    await Gateway(database).store(batch(*((moment, "s", "m", 1.0) for moment in moments)))
     found = await reader.fetch("SELECT tableoid::regclass::text AS name FROM metrics ORDER BY time")
     assert [row["name"] for row in found] == [
         "metrics_1970w01",
@@ -92,7 +71,7 @@ async def test_weeks_get_their_partitions(
 
 
 async def test_weeks_are_those_of_utc_whatever_the_servers_time_zone(
-    database_url: str, reader: asyncpg.Connection[asyncpg.Record]
+    database_url: str, reader: Reader
 ) -> None:
     """Also the two weeks in which clocks change, which have 167 and 169 hours there: no gap, no overlap."""
     name = await reader.fetchval("SELECT current_database()")
@@ -106,56 +85,50 @@ async def test_weeks_are_those_of_utc_whatever_the_servers_time_zone(
             assert await connection.fetchval("SELECT ensure_metrics_partition($1)", week)
         edge = monday + timedelta(weeks=1)
         rows = [(edge - timedelta(microseconds=1), "s", "m", 1.0), (edge, "s", "m", 2.0)]
-        await database.repository().bulk_insert_metrics(batch(*rows))
+        await Gateway(database).store(batch(*rows))
     assert await connection.fetchval("SELECT count(*) FROM metrics") == 4
     await connection.close()
     await database.close(5)
 
 
-async def test_a_dropped_partition_is_made_again(
-    database: Database, reader: asyncpg.Connection[asyncpg.Record]
-) -> None:
+async def test_a_dropped_partition_is_made_again(database: Database, reader: Reader) -> None:
     """Retention drops old weeks while the server runs: late rows for them are the schema's fault, and retryable."""
-    repository = database.repository()
-    await repository.bulk_insert_metrics(batch((NOW, "s", "m", 1.0)))
+    gateway = Gateway(database)
+    await gateway.store(batch((NOW, "s", "m", 1.0)))
     await reader.execute("DROP TABLE metrics_2026w48")
-    with pytest.raises(StorageUnavailable, match="no partition"):
-        await repository.bulk_insert_metrics(batch((NOW, "s", "m", 2.0)))
-    await repository.bulk_insert_metrics(batch((NOW, "s", "m", 2.0)))
+    with pytest.raises(SchemaProblem, match="no partition"):
+        await gateway.store(batch((NOW, "s", "m", 2.0)))
+    await gateway.store(batch((NOW, "s", "m", 2.0)))
     assert await stored(reader) == [(NOW, "s", "m", 2.0)]
 
 
-async def test_a_detached_partition_is_named(
-    database: Database, reader: asyncpg.Connection[asyncpg.Record]
-) -> None:
+async def test_a_detached_partition_is_named(database: Database, reader: Reader) -> None:
     """A table that stands in the way is never written to nor dropped; the failure names it."""
-    await database.repository().bulk_insert_metrics(batch((NOW, "s", "m", 1.0)))
+    await Gateway(database).store(batch((NOW, "s", "m", 1.0)))
     await reader.execute("ALTER TABLE metrics DETACH PARTITION metrics_2026w48")
-    with pytest.raises(StorageUnavailable, match="metrics_2026w48 exists, but is not a partition"):
-        await database.repository().bulk_insert_metrics(batch((NOW, "s", "m", 2.0)))
+    with pytest.raises(SchemaProblem, match="metrics_2026w48 exists, but is not a partition"):
+        await Gateway(database).store(batch((NOW, "s", "m", 2.0)))
 
 
 async def test_two_gateways_make_the_same_partition_at_once(database_url: str) -> None:
     """Neither fails, and each partition is made once."""
     databases = [await open_database(database_url) for _ in range(2)]
     rows = [(NOW + timedelta(weeks=number), "s", "m", 1.0) for number in range(10)]
-    await asyncio.gather(*(each.repository().bulk_insert_metrics(batch(*rows)) for each in databases))
+    await asyncio.gather(*(Gateway(each).store(batch(*rows)) for each in databases))
     assert await databases[0].transactions.execute("SELECT count(*) FROM metrics") == 20
     for each in databases:
         await each.close(5)
 
 
-async def test_labels_are_stored_once_per_set(
-    database: Database, reader: asyncpg.Connection[asyncpg.Record]
-) -> None:
+async def test_labels_are_stored_once_per_set(database: Database, reader: Reader) -> None:
     """Rows carry ids, the sets lie apart, and the view joins them."""
     sets = [label_set({"region": "eu", "odd": 'q"\\\u2028é'}), label_set({"region": "us"})]
     documents = {each.id: each.document for each in sets}
     rows = [Row(microseconds(NOW) + n, "s", "m", 1.0, sets[n % 2].id) for n in range(4)]
     rows.append(Row(microseconds(NOW) + 9, "s", "m", 1.0))
-    repository = database.repository()
+    gateway = Gateway(database)
     for _ in range(2):  # the second time from what is remembered
-        await repository.bulk_insert_metrics(MetricBatch.of_rows(rows, documents))
+        await gateway.store(MetricBatch.of_rows(rows, documents))
     assert await reader.fetchval("SELECT count(*) FROM label_sets") == 2
     found = await reader.fetch(
         "SELECT labels->>'region' AS region, count(*) AS n FROM labeled_metrics GROUP BY 1"
@@ -175,7 +148,7 @@ async def test_two_gateways_insert_the_same_label_sets_at_once(database_url: str
         ordered = sets[::-1] if backwards else sets
         rows = [Row(microseconds(NOW), "s", "m", 1.0, each.id) for each in ordered]
         documents = {each.id: each.document for each in ordered}
-        await database.repository().bulk_insert_metrics(MetricBatch.of_rows(rows, documents))
+        await Gateway(database).store(MetricBatch.of_rows(rows, documents))
 
     await asyncio.gather(*(insert(each, backwards=bool(n)) for n, each in enumerate(databases)))
     assert await databases[0].transactions.execute("SELECT count(*) FROM label_sets") == 500
@@ -183,48 +156,21 @@ async def test_two_gateways_insert_the_same_label_sets_at_once(database_url: str
         await each.close(5)
 
 
-async def test_a_refused_row_rolls_back_the_whole_batch(
-    database: Database, reader: asyncpg.Connection[asyncpg.Record]
-) -> None:
-    """All or nothing: rows, and the label sets that came with them."""
-    await reader.execute("ALTER TABLE metrics ADD CONSTRAINT small CHECK (value < 100)")
-    labels = label_set({"a": "b"})
-    rows = [Row(microseconds(NOW), "s", "m", value, labels.id) for value in (1.0, 200.0)]
-    with pytest.raises(RowsRefused, match="small") as caught:
-        await database.repository().bulk_insert_metrics(
-            MetricBatch.of_rows(rows, {labels.id: labels.document})
-        )
-    assert caught.value.sqlstate == "23514"
-    assert await stored(reader) == []
-    assert await reader.fetchval("SELECT count(*) FROM label_sets") == 0
-
-
-async def test_a_text_that_postgresql_refuses_is_the_rows_fault(database: Database) -> None:
-    """SQLSTATE 22021: a NUL gets past no validation of ours, but a repository trusts nobody."""
-    with pytest.raises(RowsRefused) as caught:
-        await database.repository().bulk_insert_metrics(batch((NOW, "a\0b", "m", 1.0)))
-    assert caught.value.sqlstate == "22021"
-
-
-async def test_a_missing_table_is_not_the_rows_fault(
-    database: Database, reader: asyncpg.Connection[asyncpg.Record]
-) -> None:
+async def test_a_missing_table_is_the_schemas_fault(database: Database, reader: Reader) -> None:
     """SQLSTATE 42P01: whoever dropped the table may bring it back, and the rows are kept for it."""
     await reader.execute("DROP VIEW labeled_metrics; DROP TABLE metrics")
-    with pytest.raises(StorageUnavailable):
-        await database.repository().bulk_insert_metrics(batch((NOW, "s", "m", 1.0)))
+    with pytest.raises(SchemaProblem, match="metrics"):
+        await Gateway(database).store(batch((NOW, "s", "m", 1.0)))
 
 
-async def test_a_killed_connection_is_retryable(
-    database: Database, reader: asyncpg.Connection[asyncpg.Record]
-) -> None:
+async def test_a_killed_connection_is_retryable(database: Database, reader: Reader) -> None:
     """The backend ends while COPY waits for a lock: StorageUnavailable, nothing stored, and the next try works."""
-    repository = database.repository()
-    await repository.bulk_insert_metrics(batch((NOW, "s", "m", 1.0)))
+    gateway = Gateway(database)
+    await gateway.store(batch((NOW, "s", "m", 1.0)))
     async with reader.transaction():
         await reader.execute("LOCK TABLE metrics IN ACCESS EXCLUSIVE MODE")
         rows = [Row(microseconds(NOW), "s" * 200, "m", 2.0)] * 20_000  # more than fits into socket buffers
-        storing = asyncio.create_task(repository.bulk_insert_metrics(MetricBatch.of_rows(rows, {})))
+        storing = asyncio.create_task(gateway.store(MetricBatch.of_rows(rows, {})))
         while not await reader.fetchval(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE wait_event_type = 'Lock' AND query LIKE 'COPY%' AND datname = current_database()"
@@ -235,13 +181,11 @@ async def test_a_killed_connection_is_retryable(
         with pytest.raises(StorageUnavailable):
             await asyncio.wait_for(storing, 10)
     assert len(await stored(reader)) == 1
-    await repository.bulk_insert_metrics(batch((NOW, "s", "m", 3.0)))
+    await gateway.store(batch((NOW, "s", "m", 3.0)))
     assert len(await stored(reader)) == 2
 
 
-async def test_an_adopted_ordinary_table_is_written_to(
-    database_url: str, reader: asyncpg.Connection[asyncpg.Record]
-) -> None:
+async def test_an_adopted_ordinary_table_is_written_to(database_url: str, reader: Reader) -> None:
     """The first design's table, with its rows: rows are added, none is changed, no partition is made."""
     await reader.execute(
         "CREATE TABLE metrics (time timestamptz NOT NULL, service_name text NOT NULL,"
@@ -250,14 +194,12 @@ async def test_an_adopted_ordinary_table_is_written_to(
     await reader.execute("INSERT INTO metrics VALUES ($1, 'old', 'row', 1)", NOW)
     database = await open_database(database_url)
     assert database.facts.table == "ordinary"
-    await database.repository().bulk_insert_metrics(batch((NOW + timedelta(seconds=1), "new", "row", 2.0)))
+    await Gateway(database).store(batch((NOW + timedelta(seconds=1), "new", "row", 2.0)))
     assert [row[1] for row in await stored(reader)] == ["old", "new"]
     await database.close(5)
 
 
-async def test_commits_are_durable_whatever_the_servers_default(
-    database_url: str, reader: asyncpg.Connection[asyncpg.Record]
-) -> None:
+async def test_commits_are_durable_whatever_the_servers_default(database_url: str, reader: Reader) -> None:
     """The writer sets synchronous_commit for itself."""
     name = await reader.fetchval("SELECT current_database()")
     await reader.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")

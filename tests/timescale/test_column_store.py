@@ -19,6 +19,7 @@ from ingestor.storage.column_store import ROWS_PER_SERIES_MIN, ColumnStore, usab
 from ingestor.storage.database import Database, open_database
 from ingestor.telemetry import Telemetry
 from ingestor.timestamps import microseconds
+from tests.storage.deliveries import Gateway
 
 NOW = datetime.now(UTC) - timedelta(minutes=30)
 LABELS = [label_set({"region": region}) for region in ("eu", "us")]
@@ -66,9 +67,9 @@ def count(telemetry: Telemetry, name: str) -> float:
 
 
 async def store(database: Database, *batches: list[Row]) -> None:
-    repository = database.repository()
+    gateway = Gateway(database)
     for made in batches:
-        await repository.bulk_insert_metrics(repository.arrange(batch(made)))
+        await gateway.store(batch(made))
 
 
 async def stored(reader: asyncpg.Connection[asyncpg.Record], order: str = "time, value") -> list[Row]:

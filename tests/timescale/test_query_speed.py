@@ -13,6 +13,7 @@ from ingestor.model import MetricBatch, Row
 from ingestor.storage.database import open_database
 from ingestor.timestamps import microseconds
 from tests.conftest import fresh_database
+from tests.storage.deliveries import Gateway
 
 START = (datetime.now(UTC) - timedelta(days=3)).replace(second=0, microsecond=0)
 SERIES = 100
@@ -47,9 +48,9 @@ async def filled(
 ) -> asyncpg.Connection[asyncpg.Record]:
     """A connection to a database that holds them, after its policies ran."""
     database = await open_database(url, column_store="on" if columns else "off")
-    repository = database.repository()
+    gateway = Gateway(database)
     for batch in batches:
-        await repository.bulk_insert_metrics(repository.arrange(batch))
+        await gateway.store(batch)
     await database.close(5)
     connection = await asyncpg.connect(url)
     jobs = await connection.fetch(

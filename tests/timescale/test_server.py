@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -17,11 +17,12 @@ import pytest
 
 from ingestor.errors import DatabaseProblem, RowsRefused
 from ingestor.model import MetricBatch, Row, label_set
-from ingestor.storage.database import Database, open_database
+from ingestor.storage.database import open_database
 from ingestor.storage.migrate import migrate, migrations
 from ingestor.storage.transactions import AnyConnection, Pool
 from ingestor.timestamps import microseconds
 from tests.conftest import TIMESCALE, fresh_database
+from tests.storage.deliveries import Gateway, opened
 from tests.timescale.contract import START, TimescaleContract, chunks_of, first_design, rows_of
 
 _LABELS: list[Mapping[str, str]] = [{}, {"region": "eu"}, {"region": "us", "path": "/ä"}]
@@ -33,16 +34,6 @@ async def pool(timescale_url: str) -> AsyncIterator[Pool]:
     """A connection to an empty database."""
     async with asyncpg.create_pool(timescale_url, min_size=1, max_size=1) as created:
         yield created
-
-
-@asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Database]:
-    """The database as the service opens it."""
-    database = await open_database(url)
-    try:
-        yield database
-    finally:
-        await database.close(timeout_s=5)
 
 
 def batch_of(rows: int) -> MetricBatch:
@@ -99,7 +90,7 @@ class TestCopy:
         the last bit."""
         batch = batch_of(500)
         async with opened(timescale_url) as database:
-            await database.repository().bulk_insert_metrics(batch)
+            await Gateway(database).store(batch)
         assert await rows_of(pool) == rows_in(batch)
         assert await chunks_of(pool) > 10
 
@@ -108,9 +99,9 @@ class TestCopy:
         each row its own."""
         batch = batch_of(6)
         async with opened(timescale_url) as one, opened(timescale_url) as other:
-            repository = one.repository()
-            for gateway in (repository, repository, other.repository()):
-                await gateway.bulk_insert_metrics(batch)
+            first = Gateway(one)
+            for gateway in (first, first, Gateway(other)):
+                await gateway.store(batch)
         found = await pool.fetch("SELECT labels FROM labeled_metrics ORDER BY time")
         assert [json.loads(row["labels"]) for row in found] == [
             labels for labels in _LABELS * 2 for _ in range(3)
@@ -122,7 +113,7 @@ class TestCopy:
         async with opened(timescale_url) as database:
             await pool.execute("ALTER TABLE metrics ADD CHECK (value < 33)")
             with pytest.raises(RowsRefused):
-                await database.repository().bulk_insert_metrics(batch_of(100))
+                await Gateway(database).store(batch_of(100))
         assert await rows_of(pool) == []
         assert await pool.fetchval("SELECT count(*) FROM label_sets") == 0
 
@@ -136,7 +127,7 @@ class TestCopy:
         await pool.execute("SELECT compress_chunk(chunk) FROM show_chunks('metrics') AS chunk")
         batch = batch_of(60)
         async with opened(timescale_url) as database:
-            await database.repository().bulk_insert_metrics(batch)
+            await Gateway(database).store(batch)
         assert sorted(await rows_of(pool), key=str) == sorted([*old, *rows_in(batch)], key=str)
 
 
@@ -191,7 +182,7 @@ class TestRoles:
         await connection.close()
         batch = batch_of(100)
         async with opened(role.url) as database:
-            await database.repository().bulk_insert_metrics(batch)
+            await Gateway(database).store(batch)
             stored = await database.transactions.execute("SELECT count(*) FROM metrics")
         assert [text for text in warnings if "may not create the extension timescaledb" in text]
         assert (database.facts.table, database.facts.timescaledb) == ("partitioned", None)
@@ -202,7 +193,7 @@ class TestRoles:
         name = urlsplit(role.admin_url).path.lstrip("/")
         await _execute(role.admin_url, f"GRANT CREATE ON DATABASE {name} TO {role.name}")
         async with opened(role.url) as database:
-            await database.repository().bulk_insert_metrics(batch_of(100))
+            await Gateway(database).store(batch_of(100))
         assert database.facts.table == "hypertable"
 
     async def test_with_an_administrators_extension(self, role: Role) -> None:
@@ -215,5 +206,5 @@ class TestRoles:
             f"GRANT USAGE ON SCHEMA tools TO {role.name}",
         )
         async with opened(role.url) as database:
-            await database.repository().bulk_insert_metrics(batch_of(100))
+            await Gateway(database).store(batch_of(100))
         assert database.facts.table == "hypertable"
