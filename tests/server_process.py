@@ -56,6 +56,8 @@ class ServerProcess:
     async def _read(self) -> None:
         assert self.process.stderr is not None
         async for line in self.process.stderr:
+            if not line.endswith(b"\n"):
+                break  # killed while it wrote
             self.log.append(json.loads(line))
             self._grown.set()
         self._grown.set()
@@ -94,10 +96,9 @@ class ServerProcess:
         return code
 
 
-@asynccontextmanager
-async def serve(cwd: Path, *flags: str, **settings: str) -> AsyncIterator[ServerProcess]:
-    """Starts `ingestor serve` on free ports with JSON logs and a DATA_DIR in `cwd`, unless told otherwise;
-    killed at the end if it still runs."""
+async def launch(cwd: Path, *flags: str, **settings: str) -> ServerProcess:
+    """Starts `ingestor serve` on free ports with JSON logs and a DATA_DIR in `cwd`, unless told otherwise. Whoever
+    calls it ends it."""
     usual = {"grpc_port": "0", "http_port": "0", "log_format": "json", "data_dir": str(cwd / "data")}
     process = await asyncio.create_subprocess_exec(
         *COMMAND,
@@ -107,11 +108,17 @@ async def serve(cwd: Path, *flags: str, **settings: str) -> AsyncIterator[Server
         env=environment(**{**usual, **settings}),
         stderr=asyncio.subprocess.PIPE,
     )
-    server = ServerProcess(process)
+    return ServerProcess(process)
+
+
+@asynccontextmanager
+async def serve(cwd: Path, *flags: str, **settings: str) -> AsyncIterator[ServerProcess]:
+    """A serving `ingestor serve`; killed at the end if it still runs."""
+    server = await launch(cwd, *flags, **settings)
     try:
         await server.serving()
         yield server
     finally:
-        if process.returncode is None:
-            process.kill()
+        if server.process.returncode is None:
+            server.process.kill()
             await server.ended()

@@ -1,0 +1,76 @@
+"""What the fault tests share: seeds and rounds, a PostgreSQL for each module, and a table of counts at the end."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import pytest_asyncio
+
+from tests.fault.harness.postgres_server import PostgresServer
+from tests.fault.harness.verdict import Verdict
+
+Report = Callable[[Verdict], None]
+_KEY = "fault"
+
+
+@pytest.fixture
+def seed() -> str:
+    """What decides everything that is random in a test; FAULT_SEED repeats one."""
+    chosen = os.environ.get("FAULT_SEED") or str(random.SystemRandom().randrange(10**6))
+    print(f"FAULT_SEED={chosen}")
+    return chosen
+
+
+@pytest.fixture
+def chance(seed: str) -> random.Random:
+    """The test's own randomness."""
+    return random.Random(seed)
+
+
+def rounds(short: int, share: float = 1.0) -> int:
+    """How many rounds a test goes: `short` ones, or FAULT_ROUNDS times its share."""
+    return max(short, round(int(os.environ.get("FAULT_ROUNDS", "0")) * share))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def postgresql() -> AsyncIterator[PostgresServer]:
+    """A server that tests may kill; whoever does starts it again."""
+    with TemporaryDirectory(prefix="ingestor-fault-") as folder:
+        Path(folder).chmod(0o711)
+        server = PostgresServer(Path(folder))
+        await server.create()
+        await server.start()
+        yield server
+        await server.stop()
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest, seed: str) -> Report:
+    """Adds a test's counts to the table."""
+
+    def add(verdict: Verdict) -> None:
+        row = {"test": request.node.name, "seed": seed, **asdict(verdict)}
+        request.node.user_properties.append((_KEY, row))
+
+    return add
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table."""
+    reports = [each for kind in ("passed", "failed") for each in terminalreporter.stats.get(kind, ())]
+    properties = [pair for each in reports if each.when == "call" for pair in each.user_properties]
+    table = [value for name, value in properties if name == _KEY]
+    if not table:
+        return
+    terminalreporter.section("faults")
+    heads = list(table[0])
+    widths = [max(len(head), *(len(str(row[head])) for row in table)) for head in heads]
+    for cells in (heads, *([str(row[head]) for head in heads] for row in table)):
+        line = (cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))
+        terminalreporter.write_line("  ".join([cells[0].ljust(widths[0]), *line]))
