@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 # The last release: `buf breaking` compares with it. Empty before the first one.
 RELEASE := $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
 
-.PHONY: help setup demo run test lint gen fuzz bench lock clean
+.PHONY: help setup demo run test lint gen fuzz faults bench lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ gen: setup ## write gen/ from proto/
 
 fuzz: setup ## drive the decoders with hostile bytes for long; FUZZ_CASES= and FUZZ_SEED= are heeded
 	FUZZ_CASES=$${FUZZ_CASES:-500000} $(BIN)/python -m pytest tests/columns/test_fuzz.py -s $(ARGS)
+
+faults: setup ## break everything around a server under load, for long; FAULT_ROUNDS= and FAULT_SEED= are heeded
+	FAULT_ROUNDS=$${FAULT_ROUNDS:-20} $(BIN)/python -m pytest tests/fault tests/journal/test_log_model.py $(ARGS)
 
 bench: setup ## measure unary and bulk ingest on the embedded database; prints, asserts nothing
 	$(BIN)/python scripts/bench.py $(ARGS)

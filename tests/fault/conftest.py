@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from tests.fault.harness.gateway import Gateway
+from tests.fault.harness.load import Load
 from tests.fault.harness.postgres_server import PostgresServer
+from tests.fault.harness.requests import Mix
 from tests.fault.harness.verdict import Verdict
 
 Report = Callable[[Verdict], None]
@@ -48,6 +52,29 @@ async def postgresql() -> AsyncIterator[PostgresServer]:
         await server.start()
         yield server
         await server.stop()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a fault test is given: a server to store in, a folder, its randomness, and where it reports."""
+
+    postgresql: PostgresServer
+    home: Path
+    seed: str
+    chance: random.Random
+    report: Report
+
+    def load(self, gateways: Sequence[Gateway], mix: Mix | None = None, **options: Any) -> Load:
+        """Clients of these gateways."""
+        return Load([each.target() for each in gateways], mix or Mix(), self.seed, **options)
+
+
+@pytest.fixture
+def trial(
+    postgresql: PostgresServer, tmp_path: Path, seed: str, chance: random.Random, report: Report
+) -> Trial:
+    """All of it."""
+    return Trial(postgresql, tmp_path, seed, chance, report)
 
 
 @pytest.fixture

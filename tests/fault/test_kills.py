@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from pathlib import Path
 
 import pytest
 
 from ingestor.model.delivery import Ack
-from tests.fault.conftest import Report, rounds
+from tests.fault.conftest import Trial, rounds
 from tests.fault.harness.gateway import gateway
-from tests.fault.harness.load import Load
-from tests.fault.harness.postgres_server import PostgresServer
 from tests.fault.harness.requests import Mix
 from tests.fault.harness.verdict import verdict
 
@@ -22,20 +18,14 @@ _LOOK_EVERY = 25
 
 
 @pytest.mark.parametrize("ack", [Ack.JOURNALED, Ack.COMMITTED])
-async def test_no_kill_loses_or_repeats_what_was_answered(
-    ack: Ack,
-    tmp_path: Path,
-    postgresql: PostgresServer,
-    chance: random.Random,
-    seed: str,
-    report: Report,
-) -> None:
+async def test_no_kill_loses_or_repeats_what_was_answered(ack: Ack, trial: Trial) -> None:
     """Killed at random moments under load, and now and then while it starts or replays: lost 0, twice 0, and each
     process's counters add up."""
-    url = postgresql.url(await postgresql.fresh_database())
+    chance = trial.chance
+    url = trial.postgresql.url(await trial.postgresql.fresh_database())
     turns = rounds(3)
-    async with gateway(tmp_path / "gateway", url, flush_interval="50ms") as server:
-        load = Load([server.target()], Mix(acks=[ack], sizes=(1, 5, 50, 200)), seed, read_from=url)
+    async with gateway(trial.home / "gateway", url, flush_interval="50ms") as server:
+        load = trial.load([server], Mix(acks=[ack], sizes=(1, 5, 50, 200)), read_from=url)
         async with load.running():
             for turn in range(1, turns + 1):
                 await load.until_rows(1)
@@ -49,5 +39,5 @@ async def test_no_kill_loses_or_repeats_what_was_answered(
                 if turn % _LOOK_EVERY == 0:
                     print(f"round {turn} of {turns}: {load.ledger.acknowledged_rows} rows acknowledged")
         await server.settled()
-        report(await verdict(load, url, turns))
+        trial.report(await verdict(load, url, turns))
         assert not server.complaints()

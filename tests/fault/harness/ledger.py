@@ -120,6 +120,4 @@ class Ledger:
     @property
     def acknowledged_rows(self) -> int:
         """Rows that were answered as taken."""
-        return sum(
-            page.request.size - len(page.rejected) for page in self.pages if page.fate is Fate.TAKEN
-        )
+        return sum(page.request.size - len(page.rejected) for page in self.pages if page.fate is Fate.TAKEN)

@@ -91,9 +91,9 @@ class Load:
                 request_id = f"{self.seed}/{began}/{number}/{sent}"
                 page = self.ledger.open(self.mix.request(chance, protocol, self.ledger.rows, request_id))
                 await self._send(caller, page)
-                if page.fate is Fate.TAKEN and page.request.ack is Ack.COMMITTED and self.read_from:
-                    if chance.random() < _READ_BACK:
-                        await self._look_for(page)
+                committed = page.fate is Fate.TAKEN and page.request.ack is Ack.COMMITTED
+                if committed and self.read_from and chance.random() < _READ_BACK:
+                    await self._look_for(page)
                 await asyncio.sleep(self.pause_s if page.fate is Fate.TAKEN else _AGAIN_S)
         finally:
             await caller.close()
