@@ -77,10 +77,12 @@ class Retention:
                 self._remove(segment.name)
         except OSError as error:
             if not self._complained:
-                logger.warning("the journal can't remove {}, and will try again: {}", segment.name, error)
+                logger.warning("the journal can't surely remove {}: {}", segment.name, error)
             self._complained = True
-            return False
-        self._complained = False
+            if self._is_there(segment.name):
+                return False
+        else:
+            self._complained = False
         self._segments.remove(segment)
         self._on_removed(segment)
         return True

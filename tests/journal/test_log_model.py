@@ -265,6 +265,24 @@ class World:
         assert not missing, f"lost: {sorted(missing)}"
 
 
+# What it found, shrunken.
+
+
+def test_a_segment_is_forgotten_when_its_removal_is_not_sure() -> None:
+    """It is gone for this process, so it must not be read again; otherwise every read from its start fails."""
+    for error in (errno.EIO, errno.ENOSPC):
+        for operation in ("unlink", "dirsync"):
+            for number in range(8):
+                world = World(number, LogLimits(12_000, 900))
+                world.open()
+                world.append(3)
+                world.append(3)
+                world.commit(1.0, [Fault(operation, 0, error)])
+                world.check()
+                world.rewind(0)
+                world.check()
+
+
 class LogMachine(RuleBasedStateMachine):
     """Anything, in any order."""
 
