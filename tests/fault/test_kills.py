@@ -13,8 +13,8 @@ from tests.fault.harness.requests import Mix
 from tests.fault.harness.verdict import verdict
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(7_200)]
-# A failure is told this many rounds later at most.
-_LOOK_EVERY = 25
+# A long run says now and then how far it is.
+_TOLD_EVERY = 25
 
 
 @pytest.mark.parametrize("ack", [Ack.JOURNALED, Ack.COMMITTED])
@@ -36,7 +36,7 @@ async def test_no_kill_loses_or_repeats_what_was_answered(ack: Ack, trial: Trial
                     await asyncio.sleep(chance.uniform(0.3, 1.5))
                     await server.kill()
                 await server.start()
-                if turn % _LOOK_EVERY == 0:
+                if turn % _TOLD_EVERY == 0:
                     print(f"round {turn} of {turns}: {load.ledger.acknowledged_rows} rows acknowledged")
         await server.settled()
         trial.report(await verdict(load, url, turns))
