@@ -101,5 +101,12 @@ class Retention:
         else:
             self._unsynced = False
 
+    def _is_there(self, name: str) -> bool:
+        """Whether it has to be read still; a removal that failed may have happened all the same."""
+        try:
+            return name in self._files.sizes()
+        except OSError:
+            return True
+
     def _is_over(self, segment: Segment, now_s: float) -> bool:
         return segment.passed_at_s is not None and now_s - segment.passed_at_s >= self._retention_s
