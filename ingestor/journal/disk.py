@@ -5,11 +5,10 @@ It never acknowledges a level that was not reached, and never lets what is not s
 can't take what the database has, and no position is given twice.
 
 Invariants, all on one event loop (the log is called from one thread of its own, one call after the other):
-- `_offers` is what is not written yet, in order, within the queue's limits; a group of them is written and
-synced at
-  a time, and those who come meanwhile make the next group;
-- whoever changes what the log holds, or where it is read, does so under `_files` until all here is in accord
-with it.
+- `_offers` is what is not written yet, in order, within the queue's limits; a group of them is written and synced
+  at a time, and those who come meanwhile make the next group;
+- whoever changes what the log holds, or where it is read, does so under `_files` until all here is in accord with
+  it.
 """
 
 from __future__ import annotations

@@ -14,8 +14,9 @@ Header (80 bytes), at the beginning of each file:
     12  journal id            16 bytes
     28  database id           16 bytes, zeros while it isn't known
     44  sequence              u64, as in the file's name
-    52  first position        u64: what the first entry in this file has; frames of earlier files from there on
-    are void 60  committed             u64: up to where the database was known to have all when the file was made
+    52  first position        u64: what the first entry in this file has; frames of earlier files from there on are
+                              void
+    60  committed             u64: up to where the database was known to have all when the file was made
     68  created               i64, microseconds since 1970
     76  CRC32
 

@@ -4,12 +4,10 @@ It refuses to guess: what isn't this journal's stops the start, and whatever is 
 
 1. Names and headers are read; the newest header says whose journal it is.
 2. The last segment is read whole. A torn end is cut off: it was never acknowledged. Its last cursor says up to
-where
-   all was committed (or less: it is a hint).
+   where all was committed (or less: it is a hint).
 3. Earlier segments are read whole where they hold anything behind that. What is committed is left alone.
 4. A file with bad bytes before good ones, or without entries that it must have had, is set aside: renamed, and
-kept for
-   ever. What is good in it stays part of the log for as long as it would if it were whole.
+   kept for ever. What is good in it stays part of the log for as long as it would if it were whole.
 """
 
 from __future__ import annotations
