@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -75,6 +76,22 @@ def trial(
 ) -> Trial:
     """All of it."""
     return Trial(postgresql, tmp_path, seed, chance, report)
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    """A file system of 24 MiB, where also another user can be given a folder."""
+    with TemporaryDirectory(prefix="ingestor-fault-disk-") as name:
+        Path(name).chmod(0o711)
+        folder = Path(name, "disk")
+        folder.mkdir()
+        command = ("mount", "-t", "tmpfs", "-o", "size=24m,mode=0755", "tmpfs", str(folder))
+        if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("a small file system can't be mounted here: that takes root's rights")
+        try:
+            yield folder
+        finally:
+            subprocess.run(("umount", "-l", folder), check=True)
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -23,10 +24,11 @@ _EXPECTED = ("until the schema is mended", "the database refuses metrics")
 
 @asynccontextmanager
 async def under_load(
-    trial: Trial, mix: Mix | None = None
+    trial: Trial, mix: Mix | None = None, database: str = ""
 ) -> AsyncIterator[tuple[Gateway, Load, WireProxy, str]]:
-    """A gateway that reaches its database through a proxy, and clients of it; afterwards all is compared."""
-    name = await trial.postgresql.fresh_database()
+    """A gateway that reaches its database through a proxy, and clients of it; afterwards all is compared.
+    `database` is what to say when the database is made."""
+    name = await trial.postgresql.fresh_database(database)
     url = trial.postgresql.url(name)
     async with (
         wire_proxy(trial.postgresql.address) as proxy,
@@ -125,6 +127,32 @@ async def test_a_lock_that_is_held_for_long(trial: Trial) -> None:
                 await holder.execute("LOCK TABLE metrics IN ACCESS EXCLUSIVE MODE")
                 await asyncio.sleep(trial.chance.uniform(2, 4))
             await load.until_rows(1)
+
+
+async def test_a_disk_of_the_database_that_is_full_and_freed(trial: Trial, small_disk: Path) -> None:
+    """It is the server's trouble, not the rows': nothing is dead-lettered, and storing goes on by itself."""
+    folder, ballast = small_disk / "tablespace", small_disk / "ballast"
+    folder.mkdir()
+    async with (
+        trial.postgresql.tablespace(folder) as space,
+        under_load(trial, Mix(sizes=(1, 50, 400)), f"TABLESPACE {space}") as (server, load, _proxy, _name),
+    ):
+        for _ in range(rounds(1, 0.1)):
+            await load.until_rows(1)
+            _fill(ballast)
+            await _until(server, lambda ready: ready["status"] == "degraded")
+            assert any("No space left" in line["message"] for line in server.logs)
+            await asyncio.sleep(0.5)
+            ballast.unlink()
+            await _until(server, lambda ready: ready["status"] == "ready")
+        assert (await server.counters())["dead_lettered"] == 0
+
+
+def _fill(ballast: Path) -> None:
+    """Takes what is left of its file system."""
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(64 * 1024)):
+            pass
 
 
 POISONS = {

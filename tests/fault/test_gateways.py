@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
@@ -92,24 +89,6 @@ async def test_two_gateways_take_the_same_requests(trial: Trial) -> None:
     stored = await connection.fetch("SELECT value FROM metrics ORDER BY value")
     await connection.close()
     assert [row["value"] for row in stored] == list(map(float, range(3 * requests)))
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 24 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if (
-        os.geteuid() != 0
-        or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder], capture_output=True, check=False
-        ).returncode
-    ):
-        pytest.skip("a small file system can't be mounted here: that takes root's rights")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
 
 
 async def test_a_disk_that_is_full_and_freed(trial: Trial, small_disk: Path) -> None:

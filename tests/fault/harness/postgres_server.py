@@ -153,6 +153,26 @@ class PostgresServer:
         async with self.connected(database) as connection:
             await connection.execute(query)
 
+    @asynccontextmanager
+    async def tablespace(self, folder: Path) -> AsyncIterator[str]:
+        """The name of one in this folder; databases in it are gone afterwards."""
+        if not self._owner.is_us:
+            os.chown(folder, self._owner.uid, self._owner.gid)
+        name = f"space_{next(_numbers)}"
+        await self.execute(f"CREATE TABLESPACE {name} LOCATION '{folder}'")
+        try:
+            yield name
+        finally:
+            async with self.connected() as connection:
+                inside = await connection.fetch(
+                    "SELECT datname FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace"
+                    " WHERE spcname = $1",
+                    name,
+                )
+                for row in inside:
+                    await connection.execute(f"DROP DATABASE {row['datname']} WITH (FORCE)")
+                await connection.execute(f"DROP TABLESPACE {name}")
+
     async def fresh_database(self, options: str = "") -> str:
         """The name of a new, empty database."""
         name = f"fault_{next(_numbers)}"
