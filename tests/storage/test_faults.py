@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from datetime import UTC, datetime
 from typing import TypeAlias
 
@@ -10,7 +11,7 @@ import pytest
 
 from ingestor.errors import RowsRefused, SchemaProblem, StorageError, StorageUnavailable
 from ingestor.storage.database import Database
-from ingestor.storage.faults import classify, describe
+from ingestor.storage.faults import classify, describe, storage_errors
 from tests.storage.deliveries import Reader
 
 Kind: TypeAlias = type[StorageError]
@@ -28,7 +29,7 @@ STATES: dict[Kind, str] = {
 
 def error_of(state: str, text: str = "no", **fields: str) -> asyncpg.PostgresError:
     """What asyncpg makes of a server's answer."""
-    codes = {"constraint_name": "n", "table_name": "t", "column_name": "c"}
+    codes = {"constraint_name": "n", "table_name": "t", "column_name": "c", "hint": "H"}
     error: asyncpg.PostgresError = asyncpg.PostgresError.new(
         {"S": "ERROR", "C": state, "M": text} | {codes[name]: value for name, value in fields.items()}
     )
@@ -76,6 +77,24 @@ def test_a_sqlstate_that_means_two_things(error: asyncpg.PostgresError, kind: Ki
 def test_without_an_answer_it_is_the_servers(error: Exception) -> None:
     """When in doubt it is tried again: rows are worth more than time."""
     assert type(classify(error)) is StorageUnavailable
+
+
+def test_a_schemas_fault_says_what_to_do() -> None:
+    """Our own advice first, else the first line of the server's hint, else none."""
+    assert str(classify(error_of("3D000", hint="ask"))).startswith("no (create the database, or name another")
+    assert str(classify(error_of("0A000", hint="ask\nor don't"))) == "no (ask)"
+    assert str(classify(error_of("0A000"))) == "no"
+
+
+def test_what_a_database_raises_inside_becomes_the_domains_error() -> None:
+    """The driver's errors don't get any further; others pass, and so does success."""
+    with storage_errors():
+        pass
+    with pytest.raises(StorageUnavailable) as raised, storage_errors():
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "no")
+    assert str(raised.value) == "connection refused"
+    with pytest.raises(KeyError), storage_errors():
+        raise KeyError
 
 
 def every_sqlstate() -> list[str]:
@@ -128,3 +147,4 @@ def test_a_description_is_one_line_and_never_empty() -> None:
     error = asyncpg.CheckViolationError("violates constraint\nDETAIL:  Failing row contains (secret)")
     assert describe(error) == "violates constraint"
     assert describe(TimeoutError()) == "TimeoutError"
+    assert describe(OSError(0, "nobody knows")) == "[Errno 0] nobody knows"
