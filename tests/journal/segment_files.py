@@ -1,0 +1,109 @@
+"""Segment files made and taken apart by hand, for tests of what the log makes of them."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from ingestor.errors import JournalProblem
+from ingestor.journal import frames
+from ingestor.journal.directory import DiskDirectory
+from ingestor.journal.frames import Header
+from ingestor.journal.log import LogLimits, Record, SegmentLog
+from ingestor.model import MetricBatch, Row
+
+MANY = 10**9
+NOW_S = 1_700_000_000.5
+JOURNAL = UUID("00112233-4455-6677-8899-aabbccddeeff")
+SEED = frames.seed(JOURNAL)
+LIMITS = LogLimits(bytes_max=64 * 1024**2)
+ONE_EACH = LogLimits(bytes_max=64 * 1024**2, segment_bytes=1)
+"""Every append begins a segment."""
+
+
+def name(sequence: int) -> str:
+    """A segment's file."""
+    return f"{sequence:012}.segment"
+
+
+def record(position: int, value: float | None = None) -> Record:
+    """An entry of one row, which is known by its value: the position, unless another is named."""
+    return Record(position, MetricBatch.of_row(Row(0, "s", "m", float(value or position)), {}), 0)
+
+
+def entry(position: int, value: float | None = None, number: int = 0) -> bytes:
+    """The same as a frame."""
+    found = record(position, value)
+    return frames.encode_entry(SEED, position, found.batch, found.taken_at_us, number=number)
+
+
+def cursor(position: int) -> bytes:
+    """The frame that says that everything up to there is committed."""
+    return frames.encode_cursor(SEED, position, 0, JOURNAL, None)
+
+
+def segment(sequence: int, first: int, *parts: bytes, committed: int = 0, journal: UUID = JOURNAL) -> bytes:
+    """A file of a header and these frames."""
+    return frames.encode_header(Header(journal, None, sequence, first, committed, 0)) + b"".join(parts)
+
+
+def entries_in(data: bytes) -> dict[int, tuple[int, int]]:
+    """Where each entry's frame begins and ends in a sound file. Reads the layout for itself."""
+    places: dict[int, tuple[int, int]] = {}
+    offset = 80
+    while offset < len(data):
+        body, meta, _, position, _, kind = struct.unpack_from("<IIIQqB", data, offset + 12)
+        end = offset + 48 + meta + body
+        if kind == 1:
+            places[position] = offset, end
+        offset = end
+    return places
+
+
+def put(data_dir: Path, *files: bytes) -> Path:
+    """Makes these the journal's first segments; returns its directory."""
+    path = data_dir / "journal"
+    path.mkdir(mode=0o700, parents=True)
+    for sequence, data in enumerate(files, 1):
+        (path / name(sequence)).write_bytes(data)
+    return path
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """All files of a directory but the lock."""
+    return {each.name: each.read_bytes() for each in path.iterdir() if each.name != "lock"}
+
+
+@contextmanager
+def opened(
+    data_dir: Path, limits: LogLimits = LIMITS, clock: Callable[[], float] = lambda: NOW_S
+) -> Iterator[SegmentLog]:
+    """The log in DATA_DIR/journal; closed, with all that it had open."""
+    directory = DiskDirectory.open(data_dir)
+    try:
+        log = SegmentLog.open(directory, limits, clock)
+        try:
+            yield log
+        finally:
+            log.close()
+    finally:
+        directory.close()
+
+
+def refusal(data_dir: Path) -> str:
+    """What is said when the log there can't be opened."""
+    with pytest.raises(JournalProblem) as refused, opened(data_dir):
+        pass
+    return str(refused.value)
+
+
+def values(log: SegmentLog, after: int = 0) -> dict[int, float]:
+    """What is read behind that position: positions, in their order, and values."""
+    found: Sequence[Record] = log.read(after, MANY, MANY)
+    assert [each.position for each in found] == sorted({each.position for each in found})
+    return {each.position: each.batch.columns.column("value").to_pylist()[0] for each in found}

@@ -1,0 +1,169 @@
+"""Which of the log's files go, and when; and with which file and position it goes on.
+
+Whatever isn't committed stays, and what is committed stays for a while, for a database that is restored.
+"""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from ingestor.journal.log import JournalFull, LogLimits, SegmentLog
+from tests.journal.forgetful_disk import Disk, Fault
+from tests.journal.segment_files import ONE_EACH, contents, name, opened, record, values
+
+DATABASE, ANOTHER = UUID(int=7), UUID(int=8)
+
+
+def test_only_the_oldest_files_go_and_only_when_their_time_is_over(tmp_path: Path) -> None:
+    """A database that is restored to an earlier state gets them again until then. What isn't committed stays, and
+    so does what is written to."""
+    now_s = 100.0
+    limits = LogLimits(bytes_max=1024**2, segment_bytes=1, retention_s=10)
+    path = tmp_path / "journal"
+    with opened(tmp_path, limits, lambda: now_s) as log:
+        for position in (1, 2, 3, 4):
+            log.append([record(position)])
+        log.committed(1)
+        now_s = 105.0
+        log.committed(2)
+        now_s = 109.9
+        log.committed(2)
+        assert set(contents(path)) == {name(n) for n in (1, 2, 3, 4)}
+        now_s = 110.0
+        log.committed(2)
+        assert (log.first, set(contents(path))) == (2, {name(n) for n in (2, 3, 4)})
+        now_s = 1_000.0
+        log.committed(2)
+        assert (log.first, set(contents(path))) == (3, {name(3), name(4)})
+        log.committed(4)
+        now_s = 2_000.0
+        log.committed(4)
+        assert (log.first, set(contents(path))) == (4, {name(4)})
+
+
+def test_what_the_database_lost_begins_its_time_anew(tmp_path: Path) -> None:
+    """It has to be there until it is committed again, and for a while then."""
+    now_s = 100.0
+    limits = LogLimits(bytes_max=1024**2, segment_bytes=1, retention_s=10)
+    with opened(tmp_path, limits, lambda: now_s) as log:
+        for position in (1, 2):
+            log.append([record(position)])
+        log.committed(1)
+        assert log.rewound(0) is None
+        now_s = 115.0
+        log.committed(0)
+        assert values(log) == {1: 1.0, 2: 2.0}
+        log.committed(1)
+        assert log.first == 1
+        now_s = 125.0
+        log.committed(1)
+        assert log.first == 2
+
+
+def test_a_restart_does_not_begin_its_time_anew(tmp_path: Path) -> None:
+    """The first header that knows of the commit says when it was."""
+    now_s = 100.0
+    limits = LogLimits(bytes_max=1024**2, segment_bytes=1, retention_s=10)
+    with opened(tmp_path, limits, lambda: now_s) as log:
+        log.append([record(1)])
+        log.append([record(2)])
+        log.committed(1)
+        now_s = 110.0
+        log.append([record(3)])
+    now_s = 119.0
+    with opened(tmp_path, limits, lambda: now_s) as log:
+        log.committed(1)
+        assert log.first == 1
+        now_s = 120.0
+        log.committed(1)
+        assert log.first == 2
+
+
+def test_each_removal_is_on_the_disk_before_the_next() -> None:
+    """So that after a crash no file is missing between two that are there."""
+    disk = Disk()
+    log = SegmentLog.open(disk.boot(), ONE_EACH, lambda: 100.0)
+    for position in range(1, 5):
+        log.append([record(position)])
+    disk.calls.clear()
+    log.committed(3)
+    assert disk.calls == ["unlink", "dirsync"] * 3
+    assert set(disk.names) == {name(4)}
+
+
+def test_the_file_that_is_written_to_never_goes(tmp_path: Path) -> None:
+    """Not even for an entry that is larger than all that the journal may take, when all else is committed."""
+    with opened(tmp_path, LogLimits(bytes_max=5_000, segment_bytes=4_000)) as log:
+        log.append([record(1)])
+        log.committed(1)
+        with pytest.raises(JournalFull):
+            log.append([record(position) for position in range(2, 20)])
+        assert set(contents(tmp_path / "journal")) == {name(1)}
+        log.append([record(2)])
+        assert values(log) == {1: 1.0, 2: 2.0}
+
+
+def test_a_file_that_could_neither_be_begun_nor_removed_is_removed_later() -> None:
+    """The disk failed for a moment. The entry went to another file, and nothing was refused."""
+    disk = Disk()
+    log = SegmentLog.open(disk.boot(), ONE_EACH, lambda: 100.0)
+    log.append([record(1)])
+    disk.fail([Fault("write", 0, errno.EIO), Fault("unlink", 0, errno.EROFS, lasting=True)])
+    log.append([record(2)])
+    assert set(disk.names) == {name(1), name(2), name(3)}
+    disk.fail([])
+    log.append([record(3)])
+    assert set(disk.names) == {name(1), name(3), name(4)}
+    assert values(log) == {1: 1.0, 2: 2.0, 3: 3.0}
+
+
+def test_a_log_that_is_behind_its_database_goes_on_behind_that(tmp_path: Path) -> None:
+    """As when DATA_DIR was restored from a copy. The hole is none: the database has what isn't here."""
+    with opened(tmp_path, LogLimits(bytes_max=1024**2, retention_s=1e9)) as log:
+        log.append([record(1), record(2)])
+        log.skip_to(2)
+        assert set(contents(tmp_path / "journal")) == {name(1)}
+        log.skip_to(10)
+        assert (log.last, log.committed_hint, values(log, 10)) == (10, 10, {})
+        with pytest.raises(ValueError, match="position 3 doesn't follow 10"):
+            log.append([record(3)])
+        log.append([record(11)])
+    with opened(tmp_path, LogLimits(bytes_max=1024**2, retention_s=1e9)) as log:
+        assert (log.last, log.committed_hint, log.recovery.gaps) == (11, 10, [])
+        assert values(log, 10) == {11: 11.0}
+        assert set(contents(tmp_path / "journal")) == {name(1), name(2)}
+
+
+def test_a_skip_that_nothing_was_appended_behind_is_known_at_the_next_start(tmp_path: Path) -> None:
+    """Positions that the database has are never given out."""
+    with opened(tmp_path) as log:
+        log.append([record(1)])
+        log.skip_to(10)
+    with opened(tmp_path) as log:
+        assert (log.last, log.committed_hint, log.recovery.gaps) == (10, 10, [])
+        log.append([record(11)])
+        assert values(log, 10) == {11: 11.0}
+
+
+def test_which_database_it_is_filled_for_stands_in_a_new_file(tmp_path: Path) -> None:
+    """Files are never changed, so a new one says it. One without entries isn't kept for that."""
+    path = tmp_path / "journal"
+    with opened(tmp_path) as log:
+        assert log.database is None
+        log.bind(DATABASE)
+        assert set(contents(path)) == {name(2)}
+        log.append([record(1)])
+        log.bind(DATABASE)
+        assert set(contents(path)) == {name(2)}
+    with opened(tmp_path) as log:
+        assert log.database == DATABASE
+        log.bind(ANOTHER)
+        assert set(contents(path)) == {name(2), name(3)}
+        log.append([record(2)])
+    with opened(tmp_path) as log:
+        assert log.database == ANOTHER
+        assert values(log) == {1: 1.0, 2: 2.0}
