@@ -136,7 +136,8 @@ class App:
                 self.database.move(self.database_url)
 
     async def _open_journal(self) -> tuple[Journal, RequestIds]:
-        requests = RequestIds(self._storing.stored_requests)
+        window_s = self.settings.request_id_window.total_seconds()
+        requests = RequestIds(self._storing.stored_requests, window_s=window_s)
         journal: Journal
         if self.settings.journal == "disk":
             journal = await disk_journal(
@@ -224,6 +225,7 @@ class App:
         health.add("accepting", accepting)
         health.add("queue", room)
         # A disk journal takes metrics without it, which is what it is for.
+        health.add("worker", self._storing.death)
         health.add("database", self._storing.problem, vital=not journal.durable)
         return health
 

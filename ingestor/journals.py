@@ -51,7 +51,7 @@ async def disk_journal(
     )
     telemetry.journal_bytes.set_function(lambda: log.size_bytes)
     telemetry.journal_bytes_max.set(settings.journal_bytes_max)
-    telemetry.journal_gaps.set(sum(gap.last - gap.first + 1 for gap in log.recovery.gaps))
+    telemetry.journal_gaps.set_function(lambda: sum(gap.last - gap.first + 1 for gap in log.recovery.gaps))
     telemetry.received.inc(await journal.resume())
     return journal
 
@@ -72,7 +72,7 @@ async def committed_in(database: Database, journal: DiskJournal) -> int:
     another database, DatabaseProblem."""
     log = journal.log
     if log.database != database.identity:
-        if log.database is not None and log.committed_hint < log.last:
+        if log.database is not None and log.is_pending:
             msg = (
                 f"the journal in DATA_DIR holds metrics for another database (entries {log.committed_hint + 1} to"
                 f" {log.last}, for {log.database}; this one is {database.identity}): name that one in DATABASE_URL,"

@@ -61,6 +61,10 @@ class Storing:
             return problem
         return None if self._worker is None else self._worker.failure
 
+    async def death(self) -> str | None:
+        """Why nothing will be stored any more until the process starts anew; None when that is not so."""
+        return None if self._worker is None else self._worker.death
+
     async def problem(self) -> str | None:
         """The same, after a look at the database: one at a time, whoever asks, and not more often than each
         second."""
@@ -87,6 +91,8 @@ class Storing:
             if not (may_be_gone and problem.passing):
                 raise
             logger.warning("metrics are taken and kept until the database is there: {}", problem)
+            if isinstance(journal, DiskJournal):
+                await journal.leap()
             self._unconnected = str(problem)
             self._spawn(self._begin_later(journal), "connect")
 

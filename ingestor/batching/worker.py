@@ -1,7 +1,8 @@
 """The batch worker: waits on ticker and queue, joins what waits into one batch, hands it to the repository.
 
 It never drops a batch because the database failed, however long that lasts; it retries the same rows until they are
-stored, or until the database says that it has them. What it lets go of is what the database says is stored.
+stored, or until the database says that it has them. What it lets go of is what the database says is stored. It asks
+a journal again that can't be read at the moment.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Protocol
 from loguru import logger
 
 from ingestor.batching.policy import Backoff, FlushPolicy
-from ingestor.errors import CursorElsewhere, SchemaProblem, StorageUnavailable
+from ingestor.errors import CursorElsewhere, JournalProblem, SchemaProblem, StorageUnavailable
 from ingestor.model import Delivery, Entry, MetricBatch, Outcome, Placed
 from ingestor.telemetry import Telemetry
 
@@ -27,7 +28,8 @@ _GRACE_S = 5.0
 
 
 class Source(Protocol):
-    """The journal as the worker sees it. Entries are settled in the groups in which they were read."""
+    """The journal as the worker sees it. Entries are settled in the groups in which they were read. `read` and
+    `rewind` raise JournalProblem when its disk fails; then they may be called again."""
 
     @property
     def waiting_rows(self) -> int: ...
@@ -76,6 +78,7 @@ class BatchWorker:
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
         self._failure: str | None = None
+        self._death: str | None = None
         self._failing = asyncio.Event()
         self._attempt_since_s: float | None = None
         self._ending = False
@@ -91,6 +94,11 @@ class BatchWorker:
             return f"the database has been storing a batch for {took_s:.0f} s"
         return None
 
+    @property
+    def death(self) -> str | None:
+        """Why nothing will be stored any more, whatever the database does; None as long as all is well."""
+        return self._death
+
     def start_batch_processing(self) -> None:
         """Starts the worker on the running loop."""
         self._task = asyncio.create_task(self._run(), name="batch-worker")
@@ -98,7 +106,8 @@ class BatchWorker:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._fails(f"the batch worker died: {type(error).__name__}: {error}")
+            self._death = f"the batch worker died: {type(error).__name__}: {error}: restart the server"
+            self._fails(self._death)
             logger.opt(exception=error).critical("the batch worker died: nothing is stored any more")
 
     async def drain(self, timeout_s: float, *, patient: bool = True) -> bool:
@@ -141,6 +150,7 @@ class BatchWorker:
     async def _due(self, storing: asyncio.Task[None] | None) -> Sequence[Entry] | None:
         """Waits until a flush is due and reads what it is for; None when the source is closed and empty."""
         source, policy = self._source, self._policy
+        failures = 0
         while True:
             hurried = source.pressed or source.closed
             due_in_s = policy.due_in_s(source.waiting_rows, source.age_s(), pressed=hurried)
@@ -153,8 +163,13 @@ class BatchWorker:
             elif due_in_s > 0:
                 await source.wait(policy.batch_size, due_in_s)
             else:
-                async with self._reading:
-                    entries = await source.read(policy.rows_max)
+                try:
+                    async with self._reading:
+                        entries = await source.read(policy.rows_max)
+                except JournalProblem as problem:
+                    failures += 1
+                    await self._wait_for_journal(problem, failures)
+                    continue
                 if entries:
                     return entries
 
@@ -197,7 +212,15 @@ class BatchWorker:
 
     async def _rewind(self, position: int) -> None:
         async with self._reading:  # what is read from here on is what is due
-            more = await self._source.rewind(position)
+            failures = 0
+            while True:
+                try:
+                    more = await self._source.rewind(position)
+                except JournalProblem as problem:
+                    failures += 1
+                    await self._wait_for_journal(problem, failures)
+                else:
+                    break
             self._rewinds += 1
         logger.bind(expected=self._after, found=position, metrics=more).warning(
             "the database's cursor is not where it was left: storing goes on from there"
@@ -206,6 +229,11 @@ class BatchWorker:
         self._telemetry.received.inc(max(more, 0))
         self._telemetry.committed.inc(max(-more, 0))
         self._after = position
+
+    async def _wait_for_journal(self, problem: JournalProblem, failures: int) -> None:
+        self._fails(str(problem))
+        logger.error("nothing can be stored until the journal can be read: {}", problem)
+        await asyncio.sleep(self._backoff.delay_s(failures, self._chance()))
 
     async def _try(self, delivery: Delivery) -> Outcome | None:
         """One attempt; None when the same rows have to be tried again. Raises CursorElsewhere."""

@@ -106,14 +106,20 @@ class Backlog:
         missing, self.waiting_rows = self.waiting_rows, 0
         return missing
 
+    def leapt(self, position: int) -> None:
+        """What comes next gets the position behind this one."""
+        if self.read_to == self.last:
+            self.read_to = position
+        self.last = position
+
     def restart(self, position: int, rows: int, marks: Marks) -> None:
         """What is durable behind `position`, so many rows, is unread, and is read from disk."""
         self._tail.clear()
         self._tail_bytes = 0
         self._marks = marks
-        self.read_to = position
         self.last = max(self.last, position)
-        self.spilled = self.last > position
+        self.read_to = position if rows else self.last
+        self.spilled = rows > 0
         self.waiting_rows = rows
 
     def age_s(self, now_s: float) -> float:

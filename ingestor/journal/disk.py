@@ -16,15 +16,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple, ParamSpec, TypeVar
 from uuid import UUID
 
 from loguru import logger
 
-from ingestor.errors import Overloaded, Refusal, Unavailable
+from ingestor.errors import JournalProblem, Overloaded, Refusal, Unavailable
 from ingestor.journal.admission import RETRY_AFTER_S, Admission, QueueLimits
 from ingestor.journal.backlog import Backlog, Marks
 from ingestor.journal.commits import Commits
@@ -40,7 +41,7 @@ from ingestor.model.delivery import NOTHING
 _GROUP_BYTES_MAX = 8 * 1024**2
 # What is read from disk at once.
 _READ_BYTES_MAX = 4 * 1024**2
-# How long nothing is tried after the disk has failed.
+# How long nothing is tried after the disk has failed; and so often it is looked whether a full one has room again.
 _REST_S = 1.0
 
 # What a record takes on disk beside its rows.
@@ -92,6 +93,7 @@ class DiskJournal:
         self._writer: asyncio.Task[None] | None = None
         self._releasing: asyncio.Task[None] | None = None
         self._problem: str | None = None
+        self._ending = False
         self._room_bytes = 0
         self._backlog = Backlog(log.last)
         # What was read at once and is not settled yet, oldest first.
@@ -171,6 +173,8 @@ class DiskJournal:
     def oldest_age_s(self) -> float:
         """Seconds since the oldest entry that is not settled was taken; 0 when there is none."""
         oldest_s = self._read[0][0].taken_at_s if self._read else self._backlog.oldest_s()
+        if oldest_s is None and self._offers and self._offers[0].ack is Ack.QUEUED:
+            oldest_s = self._offers[0].came_at_s
         return 0.0 if oldest_s is None else self._clock() - oldest_s
 
     def hurry(self) -> None:
@@ -180,21 +184,32 @@ class DiskJournal:
 
     async def resume(self) -> int:
         """Takes offers from now on. What the log holds and is not known to be committed is read next; returns
-        how many rows that are."""
+        how many rows that are. Raises JournalProblem."""
         await self.rewind(self.log.committed_hint)
         self._writer = asyncio.create_task(self._write(), name="journal-writer")
+        self._writer.add_done_callback(self._writer_ended)
         return self._durable_rows
 
-    async def bind(self, database: UUID) -> None:
-        """What is in the log, and what will be, is for this database."""
+    async def leap(self) -> None:
+        """Goes on without the database having said what it has: at positions that it can't have, whatever this log
+        may have lost. Call it before the first offer. Raises JournalProblem."""
         async with self._files:
-            await self._aside(self.log.bind, database)
+            with self._readable():
+                await self._aside(self.log.leap)
+            self._backlog.leapt(self.log.last)
+
+    async def bind(self, database: UUID) -> None:
+        """What is in the log, and what will be, is for this database. Raises JournalProblem."""
+        async with self._files:
+            with self._readable():
+                await self._aside(self.log.bind, database)
 
     async def end(self, timeout_s: float) -> int:
         """Writes what can still be written, for `timeout_s` seconds at most, and closes the log. Returns how many
         rows, acknowledged as queued, are lost."""
         self.close()
-        if self._writer is not None:
+        self._ending = True
+        if self._writer is not None and not self._writer.done():
             try:
                 async with asyncio.timeout(timeout_s):
                     await self._idle.wait()
@@ -218,7 +233,8 @@ class DiskJournal:
         """
         if not self._admission.closed:
             self._limits.check(batch.rows, batch.size_bytes)
-        receipt = None if ack is Ack.QUEUED and request is None else Receipt()
+        unheard = ack is Ack.QUEUED and request is None
+        receipt = None if unheard else Receipt(awaited=ack is Ack.COMMITTED)
         await self._admission.enter(Offer(batch, ack, request, receipt, self._clock()))
         if receipt is None or ack is Ack.QUEUED:
             return ()
@@ -234,7 +250,7 @@ class DiskJournal:
 
     async def read(self, rows_max: int) -> list[Entry]:
         """The oldest entries, whole, until at least `rows_max` rows are read or none are left; fewer when they are
-        many bytes."""
+        many bytes. Raises JournalProblem when the disk gives none; then the next call tries again."""
         entries = self._backlog.take(rows_max)
         if not entries and self._backlog.spilled:
             async with self._files:
@@ -257,9 +273,11 @@ class DiskJournal:
 
     async def rewind(self, position: int) -> int:
         """The database has what stands up to `position`, and nothing behind: that is read next, whatever was read
-        before. Returns by how many rows more are held than before (negative: so many turned out to be stored)."""
+        before. Returns by how many rows more are held than before (negative: so many turned out to be stored).
+        Raises JournalProblem; then all is as it was."""
         async with self._files:
-            survey = await self._aside(self._go_back, position)
+            with self._readable():
+                survey = await self._aside(self._go_back, position)
             if position < self._committed:
                 self._requests.forget_recent()
             self._read.clear()
@@ -293,7 +311,9 @@ class DiskJournal:
             self._queued_rows += offer.batch.rows
             self._on_taken(offer.batch.rows)
         if offer.request is not None and offer.receipt is not None:
-            self._requests.hold(offer.request, offer.receipt, self._urge)
+            # What is acknowledged as queued is kept even when the disk fails; other offers come to nothing then.
+            least = Ack.QUEUED if offer.ack is Ack.QUEUED else Ack.JOURNALED
+            self._requests.hold(offer.request, offer.receipt, self._urge, least)
         self._offered.set()
         self._idle.clear()
 
@@ -301,17 +321,45 @@ class DiskJournal:
         """Group after group, for as long as the journal lives."""
         while True:
             self._idle.set()
-            await self._offered.wait()
+            if not await self._offered_within(_REST_S if self.full else None):
+                await self._look_for_room()
+                continue
             await asyncio.sleep(0)  # those who come in the same turn of the loop share the sync
             self._offered.clear()
             self._idle.clear()
-            while group := self._next_group():
+            # An empty group only tries the disk: nobody can come in before it is known to be well again.
+            while (group := self._next_group()) or self._problem is not None:
                 async with self._files:
                     await self._append(group)
                 if self._problem is not None:
                     await asyncio.sleep(_REST_S)
-                    self._problem = None  # the next write tells
-                    self._admission.room_made()
+
+    async def _offered_within(self, timeout_s: float | None) -> bool:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._offered.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _look_for_room(self) -> None:
+        """Others fill the file system, and make room on it."""
+        async with self._files:
+            room_bytes = await self._aside(self._room_now)
+        if room_bytes > self._room_bytes:
+            self._room_bytes = room_bytes
+            self._admission.room_made()
+        self._room_bytes = room_bytes
+
+    def _writer_ended(self, task: asyncio.Task[None]) -> None:
+        """Not before `end`, unless by our own mistake. Then nobody can know what is written: what is not
+        acknowledged comes to nothing, and the next start reads what there is."""
+        if self._ending and (task.cancelled() or task.exception() is None):
+            return
+        error = None if task.cancelled() else task.exception()
+        self._problem = f"it has failed in a way that was not foreseen ({error!r}): restart the server"
+        logger.opt(exception=error).critical("the journal's writer died: nothing is taken any more")
+        self._unwritable(self._problem)
 
     def _next_group(self) -> list[Offer]:
         group: list[Offer] = []
@@ -326,11 +374,15 @@ class DiskJournal:
         try:
             written = await self._aside(self._append_aside, group, self._backlog.last + 1)
         except (JournalFull, JournalFailed) as error:
-            self._unwritable(group, str(error))
+            self._offers.extendleft(reversed(group))
+            self._unwritable(str(error))
             return
         except BaseException:  # cancelled, or our own mistake: it is raised again, and nothing is forgotten
             self._offers.extendleft(reversed(group))
             raise
+        if self._problem is not None:
+            logger.info("the journal can be written again")
+            self._problem = None
         self._room_bytes = written.room_bytes
         self._on_synced(written.took_s)
         self._unwritten_rows -= sum(offer.batch.rows for offer in group)
@@ -357,14 +409,15 @@ class DiskJournal:
             if offer.ack is Ack.COMMITTED:
                 self._urgent = entry.position
 
-    def _unwritable(self, group: list[Offer], reason: str) -> None:
-        """Nothing of the group is in the log. Who was acknowledged already stays, the others are told."""
+    def _unwritable(self, reason: str) -> None:
+        """Nothing of what is offered gets into the log. Who was acknowledged already stays, the others are told."""
         if self._problem is None:
             logger.error("the journal can't be written, so requests are refused: {}", reason)
         self._problem = reason
-        kept = [offer for offer in group if offer.ack is Ack.QUEUED]
-        for offer in group:
+        offers, self._offers = self._offers, deque()
+        for offer in offers:
             if offer.ack is Ack.QUEUED:
+                self._offers.append(offer)
                 continue
             self._unwritten_rows -= offer.batch.rows
             self._unwritten_bytes -= offer.size_bytes
@@ -372,11 +425,11 @@ class DiskJournal:
                 self._requests.drop(offer.request)
             if offer.receipt is not None:
                 offer.receipt.fail(self._refusal())
-        self._offers.extendleft(reversed(kept))
 
     async def _from_disk(self, rows_max: int) -> list[Entry]:
         after = self._backlog.read_to
-        records = await self._aside(self.log.read, after, rows_max, _READ_BYTES_MAX)
+        with self._readable():
+            records = await self._aside(self.log.read, after, rows_max, _READ_BYTES_MAX)
         now_s, wall_s = self._clock(), time.time()
         entries = [
             Entry(each.position, each.batch, _monotonic_s(each.taken_at_us, now_s, wall_s), each.requests)
@@ -386,12 +439,16 @@ class DiskJournal:
             # Whatever happened to the disk; the log has said what.
             self._durable_rows -= missing
             self._on_lost(missing)
+            if not entries:
+                in_flight = self._read[-1][-1].position if self._read else self._committed
+                self._commits.lost(in_flight, self._backlog.last)
         return entries
 
     async def _release(self) -> None:
         """Lets the log go on without what is committed."""
-        while (position := self._committed) != self._released:
+        while self._committed != self._released:
             async with self._files:
+                position = self._committed  # a rewind may have been first
                 self._room_bytes = await self._aside(self._release_aside, position)
             self._released = position
             self._admission.room_made()
@@ -418,11 +475,26 @@ class DiskJournal:
         ]
         began_s = time.perf_counter()
         self.log.append(records)
-        return _Written(joined, self.log.room_bytes(), time.perf_counter() - began_s)
+        return _Written(joined, self._room_now(), time.perf_counter() - began_s)
 
     def _release_aside(self, position: int) -> int:
         self.log.committed(position)
-        return self.log.room_bytes()
+        return self._room_now()
+
+    def _room_now(self) -> int:
+        try:
+            return self.log.room_bytes()
+        except OSError:
+            return self._room_bytes  # writing tells more
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Raises JournalProblem for what the disk raises."""
+        try:
+            yield
+        except OSError as error:
+            msg = f"the journal can't be read: {(error.strerror or str(error)).lower()}"
+            raise JournalProblem(msg) from error
 
     def _go_back(self, position: int) -> _Survey:
         """The log at this place, and what lies behind it."""
@@ -435,7 +507,7 @@ class DiskJournal:
             self.log.skip_to(position)
         elif gap := self.log.rewound(position):
             logger.error("entries {} to {} are not in the database, and not in the journal any more", *gap)
-        self._room_bytes = self.log.room_bytes()
+        self._room_bytes = self._room_now()
         now_s, wall_s = self._clock(), time.time()
         survey = _Survey()
         for summary in self.log.pending(position):

@@ -6,7 +6,7 @@ length before that.
 All numbers are little-endian; header and frames are multiples of 8 bytes long, so that Arrow finds its buffers
 aligned.
 
-Header (80 bytes), at the beginning of each file:
+Header (88 bytes), at the beginning of each file:
 
     0   magic                 ff 49 4e 47 4c 4f 47 0a  (".INGLOG.")
     8   format version        u16
@@ -16,9 +16,10 @@ Header (80 bytes), at the beginning of each file:
     44  sequence              u64, as in the file's name
     52  first position        u64: what the first entry in this file has; frames of earlier files from there on are
                               void
-    60  committed             u64: up to where the database was known to have all when the file was made
-    68  created               i64, microseconds since 1970
-    76  CRC32
+    60  previous position     u64: the last that was given out before; there are none between it and the first
+    68  committed             u64: up to where the database was known to have all when the file was made
+    76  created               i64, microseconds since 1970
+    84  CRC32
 
 Frame (48 bytes of head, then meta, then body):
 
@@ -62,7 +63,7 @@ from ingestor.model.delivery import Placed, Request
 VERSION = 1
 MAGIC = b"\xffINGLOG\n"
 MARKER = b"\xffINJ"
-HEADER_BYTES = 80
+HEADER_BYTES = 88
 HEAD_BYTES = 48
 ALIGNMENT_BYTES = 8
 # Far more than requests can become; what claims to be longer is none of our frames.
@@ -71,7 +72,7 @@ HEADER_BYTES_MAX = 4096
 ENTRY, CURSOR = 1, 2
 _UNKNOWN = UUID(int=0)
 
-_HEADER = struct.Struct("<8sHH16s16sQQQq")
+_HEADER = struct.Struct("<8sHH16s16sQQQQq")
 _VERSION = struct.Struct("<8sHH")
 _CRC = struct.Struct("<I")
 _HEAD = struct.Struct("<4sI")
@@ -79,12 +80,14 @@ _REST = struct.Struct("<IIIIQqB3xI")
 
 
 class Header(NamedTuple):
-    """What a segment says of itself. `committed` is where the cursor was known to stand when it was made."""
+    """What a segment says of itself. `first` comes behind `previous`, next to it unless positions were skipped;
+    `committed` is where the cursor was known to stand when it was made."""
 
     journal: UUID
     database: UUID | None
     sequence: int
     first: int
+    previous: int
     committed: int
     created_us: int
     version: int = VERSION
@@ -128,7 +131,7 @@ def encode_header(header: Header) -> bytes:
     database = header.database or _UNKNOWN
     data = _HEADER.pack(
         *(MAGIC, header.version, HEADER_BYTES, header.journal.bytes, database.bytes),
-        *(header.sequence, header.first, header.committed, header.created_us),
+        *(header.sequence, header.first, header.previous, header.committed, header.created_us),
     )
     return data + _CRC.pack(crc32(data))
 
@@ -136,7 +139,10 @@ def encode_header(header: Header) -> bytes:
 def decode_header(data: bytes) -> Header:
     """From a file's first bytes. Raises HeaderProblem."""
     if len(data) < HEADER_BYTES or not data.startswith(MAGIC):
-        raise HeaderProblem(foreign=not MAGIC.startswith(data[: len(MAGIC)]))
+        # A power loss leaves any part of it, with zeros for the rest.
+        raise HeaderProblem(
+            foreign=any(byte not in (0, ours) for byte, ours in zip(data, MAGIC, strict=False))
+        )
     _, version, size = _VERSION.unpack_from(data)
     if not HEADER_BYTES <= size <= min(len(data), HEADER_BYTES_MAX):
         raise HeaderProblem
@@ -144,11 +150,9 @@ def decode_header(data: bytes) -> Header:
         raise HeaderProblem
     if version != VERSION:
         raise HeaderProblem(newer=version)
-    _, _, _, journal, database, sequence, first, committed, created_us = _HEADER.unpack_from(data)
+    _, _, _, journal, database, *numbers = _HEADER.unpack_from(data)
     known = UUID(bytes=database)
-    return Header(
-        UUID(bytes=journal), known if known != _UNKNOWN else None, sequence, first, committed, created_us
-    )
+    return Header(UUID(bytes=journal), known if known != _UNKNOWN else None, *numbers)
 
 
 def encode_entry(

@@ -20,7 +20,7 @@ LOCK = "lock"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One file. Without a readable header, `foreign` says that it doesn't even begin as ours do."""
+    """One file. Without a readable header, `foreign` says that it doesn't begin as any part of ours would."""
 
     name: str
     sequence: int
@@ -31,7 +31,7 @@ class Found:
     @property
     def cut_short(self) -> bool:
         """Whether it is what a power loss leaves of a file that was only just being made."""
-        return self.header is None and self.size_bytes <= HEADER_BYTES
+        return self.header is None and self.size_bytes <= HEADER_BYTES and not self.foreign
 
 
 def take_inventory(directory: Directory) -> list[Found]:
@@ -57,9 +57,10 @@ def identity(directory: Directory, found: list[Found]) -> tuple[UUID, UUID | Non
     newest = headers[-1]
     for item in found:
         if item.header is not None and item.header.journal != newest.journal:
-            raise problem(
-                directory, item.name, f"belongs to another journal, {item.header.journal}", "move it away"
+            what = (
+                f"belongs to another journal, {item.header.journal}, than the newest file, {newest.journal}"
             )
+            raise problem(directory, item.name, what, "move the files of one of them away")
     return newest.journal, newest.database
 
 
@@ -86,7 +87,7 @@ def _look(directory: Directory, name: str, sequence: int, size_bytes: int) -> Fo
             what = f"has the format version {trouble.newer}, of a later release"
             remedy = "start the release that wrote it and let that store what is in it"
             raise problem(directory, name, what, remedy) from None
-        return Found(name, sequence, size_bytes, None, trouble.foreign and any(data))
+        return Found(name, sequence, size_bytes, None, trouble.foreign)
     if header.sequence != sequence:
         what = f"was called {segment_name(header.sequence)} when it was written"
         raise problem(directory, name, what, "give it its name back")

@@ -5,9 +5,9 @@ database has it. Everything is synchronous, and all of it is called from one thr
 
 Invariants:
 - an entry whose `append` returned is read again after any crash, once, in its place, until it is committed;
-- entries of an `append` that raised are not in the log and never come back, unless the error says
-`certain=False`: then
-  the disk refused to take them back as well, and they may be there after a crash that comes before the next append;
+- entries of an `append` that raised are not in the log and never come back, unless the error says `certain=False`:
+  then the disk refused to take them back as well, and they may be there after a crash that comes before the next
+  append;
 - an append that a crash interrupts leaves all, some or none of its entries;
 - what `read` gives out has been synced;
 - segments are removed whole, oldest first, each removal on the disk before the next; none with an entry that isn't
@@ -15,8 +15,7 @@ Invariants:
 - nothing in a file is changed, but for what is cut off behind the last entry that counts.
 
 Byte layout: `ingestor.journal.frames`. Files are called `000000000001.segment`, numbered as they are made. A
-segment's entries end where the next one's begin: what an earlier file holds from the next one's first position
-on is void.
+segment's entries end with the position that the next one follows: what an earlier file holds behind it is void.
 
 Recovery: `ingestor.journal.recovery`.
 """
@@ -36,7 +35,7 @@ from ingestor.errors import JournalProblem
 from ingestor.journal import frames
 from ingestor.journal.files import Directory
 from ingestor.journal.reader import Reader
-from ingestor.journal.recovery import Recovered, Recovery, recover
+from ingestor.journal.recovery import Gap, Recovered, Recovery, recover
 from ingestor.journal.retention import Retention
 from ingestor.journal.segments import Frame, Segment
 from ingestor.model.batch import MetricBatch
@@ -79,6 +78,10 @@ class LogLimits:
     def roll_bytes(self) -> int:
         """The size at which a new segment is begun."""
         return self.segment_bytes or min(_SEGMENT_BYTES_MAX, self.bytes_max // _SEGMENTS_MIN)
+
+
+# In case that the clock stands still, or went back: more than an append can have.
+_LEAP_MIN = 1 << 20
 
 
 class Record(NamedTuple):
@@ -158,6 +161,11 @@ class SegmentLog:
         return self._committed
 
     @property
+    def is_pending(self) -> bool:
+        """Whether it holds anything that isn't known to be committed."""
+        return any(not segment.empty and segment.last > self._committed for segment in self._segments)
+
+    @property
     def size_bytes(self) -> int:
         """What all segments take on disk, those set aside only until they are committed."""
         return sum(segment.size_bytes for segment in self._segments)
@@ -179,14 +187,12 @@ class SegmentLog:
 
     def append(self, records: Sequence[Record]) -> None:
         """Writes them, in the order of their positions, which follow `last`; they are on the disk once this
-        returns.
+        returns. Without any it is only tried whether the disk takes something.
 
         Raises JournalFull or JournalFailed: then none of them is, and the log goes on as before.
         """
-        if not records:
-            return
         written = self._encoded(records)
-        cursor = self._cursor_if_due()
+        cursor = self._cursor_if_due() if records else self._cursor()
         data = b"".join((*written, cursor))
         self._make_room(len(data))
         try:
@@ -225,8 +231,12 @@ class SegmentLog:
         position of what it lacks and isn't retained any more, if that is so."""
         self._committed = min(position, self._last)
         self._retention.rewound(self._committed)
-        first = self.first
-        return (position + 1, first - 1) if position + 1 < first else None
+        oldest = next((segment for segment in self._segments if not segment.empty), self._segments[-1])
+        lacking = min(oldest.first - 1, oldest.header.previous)
+        if position >= lacking:
+            return None
+        self.recovery.note(Gap(position + 1, lacking, "removed files"))
+        return position + 1, lacking
 
     def skip_to(self, position: int) -> None:
         """The database has everything up to there, which is more than was ever here: the next entry comes
@@ -235,6 +245,13 @@ class SegmentLog:
             return
         self._roll(position + 1, position)
         self._last = self._committed = position
+
+    def leap(self) -> None:
+        """The next entry comes at a position that was never given out, not even by this journal before it was
+        damaged or brought back to an earlier state: behind the microseconds since 1970. Raises OSError."""
+        position = max(self._last + _LEAP_MIN, int(self._clock() * 1_000_000))
+        self._roll(position + 1, self._committed, self._last)
+        self._last = position
 
     def bind(self, database: UUID) -> None:
         """From now on it is filled for this database. Raises OSError."""
@@ -337,9 +354,12 @@ class SegmentLog:
             f"the journal in {self._directory.path} can't be written: {reason}", certain=certain
         ) from error
 
-    def _roll(self, first: int, committed: int) -> None:
+    def _roll(self, first: int, committed: int, previous: int | None = None) -> None:
         before = self._tail.segment
-        after = self._tail.roll(first, committed)
+        previous = first - 1 if previous is None else previous
+        if before is not None and before.empty:
+            previous = min(previous, before.header.previous)  # it goes, and what it says must stay
+        after = self._tail.roll(first, previous, committed)
         self._hinted, self._hinted_at_s = committed, 0.0
         self._segments.append(after)
         if before is not None and before.empty and not before.damaged:
@@ -352,7 +372,8 @@ class SegmentLog:
         for record, data in zip(records, written, strict=True):
             segment.mark(record.position, offset)
             offset += len(data)
-        self._last = segment.last = records[-1].position
+        if records:
+            self._last = segment.last = records[-1].position
         if cursor_bytes:
             self._hinted, self._hinted_at_s = self._committed, self._clock()
 

@@ -129,7 +129,8 @@ class MemoryJournal:
         """
         if not self.closed:
             self._limits.check(batch.rows, batch.size_bytes)
-        receipt = Receipt() if ack is Ack.COMMITTED or request is not None else None
+        committed = ack is Ack.COMMITTED
+        receipt = Receipt(awaited=committed) if committed or request is not None else None
         await self._admission.enter(Offer(batch, ack, request, receipt, self._clock()))
         if receipt is None or ack is Ack.QUEUED:
             return ()
@@ -198,9 +199,9 @@ class MemoryJournal:
         placed = () if request is None else (Placed(0, batch.rows, request),)
         self._entries.append(Entry(self._position, batch, self._clock(), placed))
         if receipt is not None:
-            self._commits.add(self._position, 0, offer)
             if request is not None:
-                self._requests.hold(request, receipt, self._urge)
+                self._requests.hold(request, receipt, self._urge, Ack.QUEUED)
+            self._commits.add(self._position, 0, offer)
             if offer.ack is Ack.COMMITTED:
                 self._urge()
         self._on_taken(batch.rows)

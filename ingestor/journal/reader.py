@@ -42,7 +42,8 @@ class Reader:
         OSError."""
         expected = max(after + 1, next((s.first for s in self._segments if not s.empty), 1))
         for segment, offset in self._from(expected):
-            lacking = False
+            lacking = self._lose(expected, segment.header.previous, committed, segment)
+            expected = max(expected, segment.first)  # between the two there never were any
             for frame in self._frames(segment, offset):
                 position = frame.head.position
                 if position < expected or position > last:

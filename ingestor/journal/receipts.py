@@ -32,9 +32,11 @@ class Offer(NamedTuple):
 class Receipt:
     """The fate of one request. All on one event loop."""
 
-    __slots__ = ("_dead", "_error", "_level", "_waiters")
+    __slots__ = ("_dead", "_error", "_level", "_waiters", "awaited")
 
-    def __init__(self) -> None:
+    def __init__(self, *, awaited: bool = False) -> None:
+        """`awaited` says whether somebody waits for the commit, or is about to."""
+        self.awaited = awaited
         self._level = Ack.QUEUED
         self._dead: tuple[DeadRow, ...] = ()
         self._error: Refusal | None = None
@@ -46,11 +48,13 @@ class Receipt:
         if self._error is None and self._level < ack:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.append((ack, waiter))
+            self.awaited = self.awaited or ack is Ack.COMMITTED
             try:
                 await waiter
             finally:
                 if waiter.cancelled():
                     self._waiters = [each for each in self._waiters if each[1] is not waiter]
+                    self.awaited = any(level is Ack.COMMITTED for level, _ in self._waiters)
         if self._error is not None:
             raise self._error
         return self._dead if ack is Ack.COMMITTED else ()

@@ -46,11 +46,17 @@ class Recovery:
     gaps: list[Gap] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
 
-    def lose(self, gap: Gap) -> bool:
-        """Notes and reports it, unless it is known; says whether it did."""
+    def note(self, gap: Gap) -> bool:
+        """Adds it, unless it is known; says whether it did."""
         if any(known.first <= gap.first and gap.last <= known.last for known in self.gaps):
             return False
         self.gaps.append(gap)
+        return True
+
+    def lose(self, gap: Gap) -> bool:
+        """Notes and reports it, unless it is known; says whether it did."""
+        if not self.note(gap):
+            return False
         if gap.doubtful:
             logger.warning(
                 "the journal's {} lacks entries {} to {}, of its last append: most likely the power failed in the"
@@ -135,22 +141,24 @@ class _Recoverer:
     def _fresh(self, sequence: int) -> Recovered:
         journal = uuid4()
         tail = Tail(self._directory, journal, None, sequence, self._clock)
-        return Recovered(journal, [tail.roll(1, 0)], tail, 0, 0, self._recovery)
+        return Recovered(journal, [tail.roll(1, 0, 0)], tail, 0, 0, self._recovery)
 
     def _segments(self, found: list[Found], journal: UUID) -> tuple[list[Segment], list[Segment]]:
         """Those that have a header or entries, and those that have neither."""
         segments: list[Segment] = []
         hollow: list[Segment] = []
         for item in found:
-            header, first = item.header, None
+            header, entries = item.header, True
             if header is None:
                 first = self._first_entry(item)
+                entries = first is not None
                 if first is None and item.foreign:
                     raise not_ours(self._directory, item.name)
-                header = Header(journal, None, item.sequence, first or 1, 0, 0)
+                first = first or 1
+                header = Header(journal, None, item.sequence, first, first - 1, 0, 0)
             segment = Segment(item.name, header, item.size_bytes)
             segment.headless = item.header is None
-            (hollow if segment.headless and first is None else segments).append(segment)
+            (hollow if segment.headless and not entries else segments).append(segment)
         return segments, hollow
 
     def _first_entry(self, item: Found) -> int | None:
@@ -251,13 +259,13 @@ class _Recoverer:
 
 
 def _bounded(segments: list[Segment]) -> list[int]:
-    """Where each but the last ends: with the least first position of those behind it. What an earlier one has from
-    there on is void, and was written again."""
+    """Where each but the last ends: with what those behind it follow. What an earlier one has from there on is
+    void, and was written again."""
     limits: list[int] = []
-    limit = segments[-1].first
+    limit = segments[-1].header.previous + 1
     for segment in reversed(segments[:-1]):
         limits.append(limit)
-        limit = min(limit, segment.first)
-        segment.first = limit
-        segment.last = limit - 1
+        segment.first = min(limit, segment.first)
+        segment.last = segment.first - 1
+        limit = min(limit, segment.header.previous + 1)
     return limits[::-1]

@@ -115,14 +115,15 @@ class Tail:
         self._segment.size_bytes = self._segment.end
         self._trusted, self._uncut = trusted, False
 
-    def roll(self, first: int, committed: int) -> Segment:
-        """Begins a new segment at that position; on disk, with its name, once this returns."""
+    def roll(self, first: int, previous: int, committed: int) -> Segment:
+        """Begins a new segment at that position, the next one behind `previous`; on disk, with its name, once this
+        returns."""
         self._remove_leftovers()
         self._trusted = False
         self._sequence += 1
         name = segment_name(self._sequence)
         header = Header(
-            *(self._journal, self._database, self._sequence, first, committed),
+            *(self._journal, self._database, self._sequence, first, previous, committed),
             int(self._clock() * 1_000_000),
         )
         file = self._files.open_file(name, create=True)

@@ -94,7 +94,9 @@ class StoredRequest(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of a delivery that was committed. `dead` are rows of its batch, in order, that are in
-    dead_letters now; `duplicates` are indexes into its requests: those whose rows somebody had stored before."""
+    dead_letters now. The others are indexes into its requests: `duplicates` are those whose rows somebody had
+    stored before, `conflicts` (their rows are dead) those whose id somebody had used for other rows."""
 
     dead: Sequence[DeadRow] = ()
     duplicates: Sequence[int] = ()
+    conflicts: Sequence[int] = ()

@@ -150,7 +150,7 @@ class MetricRepository:
             return None
         verdicts = await self._request_ids.judge_stored(connection, delivery.requests, delivery.position)
         dead = await dead_letters.of_position(connection, self._journal, delivery.position)
-        return Outcome(dead, verdicts.duplicates)
+        return Outcome(dead, verdicts.duplicates, verdicts.conflicts)
 
     async def _transact(
         self, connection: Connection, delivery: Delivery, separating: asyncio.Timeout | None
@@ -173,7 +173,7 @@ class MetricRepository:
             await dead_letters.write(connection, self._journal, delivery, dead)
         if separating is None:
             self._label_sets.remember(rest.arranged.label_sets)
-        return Outcome(dead, verdicts.duplicates)
+        return Outcome(dead, verdicts.duplicates, verdicts.conflicts)
 
     @asynccontextmanager
     async def _watching(self, connection: Connection, *, direct: bool) -> AsyncIterator[None]:

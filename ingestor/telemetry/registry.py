@@ -1,7 +1,7 @@
 """Every Prometheus metric of the process, declared once, with a comment that says when it moves.
 
-The counters obey `received = committed + rejected + dead_lettered + duplicates + pending`, the pending ones being
-the gauge.
+The counters obey `received = committed + rejected + dead_lettered + duplicates + lost + pending`, the pending ones
+being the gauge; lost is 0 unless a disk fails.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Telemetry:
         # Moves when the disk does not give back what was written: alert on any. Those metrics are not pending
         # any more.
         self.lost = self._counter("ingestor_metrics_lost", "Acknowledged metrics that a damaged disk took.")
-        # Set when the disk journal is opened: positions that should be there and are not (the log names them).
+        # Read when scraped: positions that should be there and are not (the log names them).
         self.journal_gaps = self._gauge(
             "ingestor_journal_gap_entries", "Entries missing from the disk journal."
         )

@@ -49,13 +49,14 @@ def cursor(position: int) -> bytes:
 
 def segment(sequence: int, first: int, *parts: bytes, committed: int = 0, journal: UUID = JOURNAL) -> bytes:
     """A file of a header and these frames."""
-    return frames.encode_header(Header(journal, None, sequence, first, committed, 0)) + b"".join(parts)
+    header = Header(journal, None, sequence, first, first - 1, committed, 0)
+    return frames.encode_header(header) + b"".join(parts)
 
 
 def entries_in(data: bytes) -> dict[int, tuple[int, int]]:
     """Where each entry's frame begins and ends in a sound file. Reads the layout for itself."""
     places: dict[int, tuple[int, int]] = {}
-    offset = 80
+    offset = 88
     while offset < len(data):
         body, meta, _, position, _, kind = struct.unpack_from("<IIIQqB", data, offset + 12)
         end = offset + 48 + meta + body

@@ -4,74 +4,19 @@ is read from disk."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ingestor.errors import Overloaded, Unavailable
 from ingestor.journal import DiskJournal, QueueLimits, RequestIds
 from ingestor.journal import backlog as backlog_module
-from ingestor.journal.directory import DiskDirectory
-from ingestor.journal.log import JournalFull, LogLimits, SegmentLog
+from ingestor.journal.log import JournalFull
 from ingestor.model import Ack, DeadRow, Outcome, Request
-from tests.journal.contract import MANY, JournalContract, batch, limits, turns, until, values
-
-MIB = 1024**2
-
-
-class Brakes:
-    """A log whose writes can be held, or made to fail."""
-
-    def __init__(self, log: SegmentLog) -> None:
-        self._log = log
-        self.go = asyncio.Event()
-        self.go.set()
-        self.failures: list[Exception] = []
-        self.appends = self.skipped = 0
-        self._loop = asyncio.get_running_loop()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._log, name)
-
-    def append(self, records: Any) -> None:
-        self.appends += 1
-        asyncio.run_coroutine_threadsafe(self.go.wait(), self._loop).result()
-        if self.skipped:
-            self.skipped -= 1
-        elif self.failures:
-            raise self.failures.pop(0)
-        self._log.append(records)
-
-
-@asynccontextmanager
-async def opened(
-    path: Path,
-    queue_limits: QueueLimits | None = None,
-    requests: RequestIds | None = None,
-    *,
-    bytes_max: int = 64 * MIB,
-    at: int = 0,
-    **hooks: Callable[..., object],
-) -> AsyncIterator[tuple[DiskJournal, Brakes]]:
-    """A journal that has been resumed at this position and takes offers."""
-    log = Brakes(SegmentLog.open(DiskDirectory.open(path), LogLimits(bytes_max)))
-    journal = DiskJournal(log, queue_limits or limits(), requests, **hooks)  # type: ignore[arg-type]
-    await journal.resume()
-    await journal.rewind(at)
-    try:
-        yield journal, log
-    finally:
-        log.go.set()
-        await journal.end(5)
-
-
-async def written(journal: DiskJournal) -> None:
-    """Until all that was taken is durable."""
-    while journal.unwritten_rows:
-        await asyncio.sleep(0.001)
+from tests.journal.contract import MANY, JournalContract, batch, turns, until, values
+from tests.journal.disk_kit import MIB, opened, written
 
 
 class TestDiskJournal(JournalContract):

@@ -53,11 +53,11 @@ RECORDS = [
     Record(2, MetricBatch.of_row(Row(0, "s", "m", 3.0), {}), 1_700_000_000_000_001),
 ]
 
-# Magic, format version 1, header length 80, journal's id, database's id; sequence 2, first position 1, committed 0,
-# created at NOW_S, CRC32 of all these.
+# Magic, format version 1, header length 88, journal's id, database's id; sequence 2, first position 1, which
+# follows 0, committed 0, created at NOW_S, CRC32 of all these.
 HEADER = """
-ff494e474c4f470a 0100 5000 00112233445566778899aabbccddeeff ffeeddccbbaa99887766554433221100
-0200000000000000 0100000000000000 0000000000000000 20e12518240a0600 70ee95b8
+ff494e474c4f470a 0100 5800 00112233445566778899aabbccddeeff ffeeddccbbaa99887766554433221100
+0200000000000000 0100000000000000 0000000000000000 0000000000000000 20e12518240a0600 cb67bf7e
 """
 # A head: marker, its CRC32, that of meta and body, length of the body, of the meta, rows, position, taken at;
 # kind 1 (an entry), three zeros, number in its append. The checksums begin with that of the journal's id.
@@ -179,7 +179,7 @@ def test_a_file_that_ends_in_any_byte_of_its_header_is_begun_anew(tmp_path: Path
     of it must not be taken for the next one."""
     before = segment(1, 1, entry(1), cursor(0), entry(2))
     path = put(tmp_path)
-    for size in range(80):
+    for size in range(88):
         for each in path.iterdir():
             each.unlink()
         (path / name(1)).write_bytes(before)
@@ -270,7 +270,7 @@ def test_any_flipped_bit_of_an_earlier_file_loses_one_entry_too() -> None:
 def test_any_flipped_bit_of_a_header_loses_nothing() -> None:
     """Whose journal it is says the cursor's frame, where it begins its first entry; but it is damage."""
     whole = segment(1, 1, entry(1), cursor(0), entry(2))
-    for flipped in flips(whole, 0, 80):
+    for flipped in flips(whole, 0, 88):
         log, disk = found_in([flipped])
         assert (log.id, log.last, log.recovery.gaps) == (JOURNAL, 2, [])
         assert values(log) == {1: 1.0, 2: 2.0}

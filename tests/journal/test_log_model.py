@@ -58,7 +58,7 @@ class World:
 
     `acked` has the entries of every append that returned, `maybe` those that may be there or not: of appends that
     a crash interrupted, or that failed without being certain. `gone` are acknowledged ones that the database had
-    when the log removed them. `cursor` is the database's.
+    when the log removed them. `cursor` is the database's, and `met` says whether this process has seen it.
     """
 
     def __init__(self, seed: int = 0, limits: LogLimits = LIMITS) -> None:
@@ -70,15 +70,18 @@ class World:
         self.maybe: dict[int, set[int]] = {}
         self.gone: set[int] = set()
         self.cursor = self.told = 0
+        self.met = True
         self.database: UUID | None = None
         self.databases: set[UUID | None] = {None}
         self.value = 0
 
     # What is done.
 
-    def open(self, faults: Sequence[Fault] = ()) -> None:
-        """Starts a process; the worker then tells the log where the database's cursor stands."""
+    def open(self, faults: Sequence[Fault] = (), *, meets: bool = True) -> None:
+        """Starts a process; the worker then tells the log where the database's cursor stands, unless the database
+        is away."""
         assert self.log is None
+        self.met = meets
         directory = self.disk.boot()
         with self.faults(faults):
             try:
@@ -87,6 +90,18 @@ class World:
                 assert self._unwell(faults), "it can't be opened, although the disk is well"
                 return
         self._compare_opened()
+
+    def meet(self) -> None:
+        """The database is there again."""
+        self.met = True
+        self._tell()
+
+    def advance_cursor(self, ahead: int) -> None:
+        """While no process runs, the database turns out to have more than is here: the disk lost the end."""
+        if not self.acked and not self.maybe:
+            return
+        self.cursor = self.told = max([self.told, *self.acked, *self.maybe]) + ahead
+        self.gone |= set(self.acked)
 
     def append(self, count: int, faults: Sequence[Fault] = ()) -> None:
         log = self.opened()
@@ -112,7 +127,7 @@ class World:
         self.maybe = {position: values for position, values in self.maybe.items() if position < first}
         for found in records:
             self.acked[found.position] = value_of(found)
-        assert log.last == records[-1].position
+        assert log.last == first - 1 + count
 
     def commit(self, share: float, faults: Sequence[Fault] = ()) -> None:
         log = self.opened()
@@ -192,7 +207,7 @@ class World:
         ]
         assert self.log.size_bytes <= self.limits.bytes_max + 200, "more than the bound, and a header or two"
         for gap in self.log.recovery.gaps:
-            lost = [p for p in range(gap.first, gap.last + 1) if p in self.acked and p not in self.gone]
+            lost = [p for p in self.acked if gap.first <= p <= gap.last and p not in self.gone]
             assert not lost, f"{gap} names what is there"
         assert self.log.database in self.databases
         assert self.log.committed_hint <= self.told
@@ -225,7 +240,14 @@ class World:
             self.maybe.clear()
         self.database = log.database
         self.databases = {log.database}
-        self._tell()
+        if self.met:
+            self._tell()
+            return
+        try:
+            log.leap()
+        except OSError:
+            assert self.disk.tight
+            self.log = None
 
     def _unwell(self, faults: Sequence[Fault]) -> bool:
         return bool(faults) or self.disk.tight
@@ -246,7 +268,7 @@ class World:
             return
         missing = log.rewound(self.cursor)
         self._note_removed()
-        behind = [p for p in range(self.cursor + 1, log.last + 1) if p in self.gone]
+        behind = [p for p in self.gone if self.cursor < p <= log.last]
         first, last = missing or (1, 0)
         assert all(first <= position <= last for position in behind), "a gap that isn't told"
         there = [p for p in self.acked if p not in self.gone and first <= p <= last]
@@ -292,9 +314,24 @@ class LogMachine(RuleBasedStateMachine):
         self.world.open()
 
     @precondition(lambda self: self.world.log is None)
-    @rule(faults=_FAULTS)
-    def open(self, faults: list[Fault]) -> None:
-        self.world.open(faults)
+    @rule(faults=_FAULTS, meets=st.booleans())
+    def open(self, faults: list[Fault], *, meets: bool) -> None:
+        self.world.open(faults, meets=meets)
+
+    @precondition(lambda self: self.world.log is not None and not self.world.met)
+    @rule()
+    def meet(self) -> None:
+        self.world.meet()
+
+    @precondition(lambda self: self.world.log is None)
+    @rule(ahead=st.integers(1, 3))
+    def advance_cursor(self, ahead: int) -> None:
+        self.world.advance_cursor(ahead)
+
+    @precondition(lambda self: self.world.log is not None)
+    @rule()
+    def try_disk(self) -> None:
+        self.world.append(0)
 
     @precondition(lambda self: self.world.log is not None)
     @rule(count=st.integers(1, 4), faults=_FAULTS)
@@ -306,17 +343,17 @@ class LogMachine(RuleBasedStateMachine):
     def append_well(self, count: int) -> None:
         self.world.append(count)
 
-    @precondition(lambda self: self.world.log is not None)
+    @precondition(lambda self: self.world.log is not None and self.world.met)
     @rule(share=st.sampled_from((0.5, 1.0)), faults=_FAULTS)
     def commit(self, share: float, faults: list[Fault]) -> None:
         self.world.commit(share, faults)
 
-    @precondition(lambda self: self.world.log is not None)
+    @precondition(lambda self: self.world.log is not None and self.world.met)
     @rule(share=st.sampled_from((0.0, 0.5, 0.9)))
     def rewind(self, share: float) -> None:
         self.world.rewind(share)
 
-    @precondition(lambda self: self.world.log is not None)
+    @precondition(lambda self: self.world.log is not None and self.world.met)
     @rule(ahead=st.integers(1, 3), faults=_FAULTS)
     def skip(self, ahead: int, faults: list[Fault]) -> None:
         self.world.skip(ahead, faults)

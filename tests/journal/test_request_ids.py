@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from ingestor.errors import Conflict, StorageUnavailable
-from ingestor.journal import RequestIds
+from ingestor.errors import Conflict, StorageUnavailable, Unavailable
+from ingestor.journal import RequestIds, request_ids
 from ingestor.journal.receipts import Receipt
 from ingestor.model import Ack, DeadRow, Request, RequestKey, StoredRequest
 from tests.journal.contract import turns
@@ -46,7 +46,7 @@ async def test_another_request_of_the_same_name_is_a_conflict(where: str) -> Non
     """Wherever the first one is known from; and the name is not claimed by it."""
     ids = RequestIds(Database(StoredRequest(REQUEST)).lookup if where == "stored" else None)
     if where == "held":
-        ids.hold(REQUEST, Receipt(), lambda: None)
+        ids.hold(REQUEST, Receipt(), lambda: None, Ack.QUEUED)
     elif where == "recent":
         ids.committed(REQUEST, ())
     for _ in range(2):
@@ -66,7 +66,7 @@ async def test_the_second_of_two_at_once_waits_for_the_first() -> None:
     assert await second is None
     await turns()
     assert not third.done()
-    ids.hold(REQUEST, Receipt(), lambda: None)  # taken
+    ids.hold(REQUEST, Receipt(), lambda: None, Ack.QUEUED)  # taken
     assert await third is not None
 
 
@@ -106,3 +106,94 @@ async def test_who_gives_up_asking_leaves_the_name_free() -> None:
     await turns()
     database.gate.set()
     assert await asyncio.wait_for(ids.find(REQUEST), 5) is None
+
+
+async def test_what_was_committed_before_the_window_counts_as_new() -> None:
+    """As in the database, however few there were since."""
+    now_s = 0.0
+    ids = RequestIds(window_s=10.0, clock=lambda: now_s)
+    ids.committed(REQUEST, ())
+    now_s = 10.0
+    assert await ids.find(REQUEST) is not None
+    now_s = 10.1
+    assert await ids.find(REQUEST) is None
+
+
+async def test_what_is_remembered_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request may have many rejected rows, and many dead ones; what is forgotten the database is asked for."""
+    monkeypatch.setattr(request_ids, "_ANSWERS_BYTES_MAX", 100_000)
+    asked = Database()
+    ids = RequestIds(asked.lookup)
+
+    def named(name: str, size: int) -> Request:
+        return Request("", name, b"f", 1, bytes(size))
+
+    ids.committed(named("huge", 1_001), ())
+    ids.committed(named("dead", 0), tuple(DeadRow(row, None, "no") for row in range(6)))
+    for number in range(200):
+        ids.committed(named(f"r{number}", 1_000), ())
+        ids.committed(named(f"r{number}", 1_000), ())  # again is no second time
+    for name, known in (("huge", False), ("dead", False), ("r99", False), ("r100", True), ("r199", True)):
+        asked.asked.clear()
+        found = await ids.find(named(name, 0))
+        assert (found is not None, asked.asked == []) == (known, known), name
+    for number in range(200):
+        ids.hold(named(f"h{number}", 1_000), Receipt(), lambda: None, Ack.QUEUED)
+    assert await ids.find(named("h99", 0)) is not None
+    assert await ids.find(named("h100", 0)) is None
+    ids.drop(named("h0", 1_000))
+    ids.hold(named("h200", 1_000), Receipt(), lambda: None, Ack.QUEUED)
+    assert await ids.find(named("h200", 0)) is not None
+
+
+async def test_only_who_claimed_a_name_gives_it_up() -> None:
+    """The first one's late release must not let a third in beside the second."""
+    ids = RequestIds()
+    first, second = REQUEST, REQUEST._replace(accepted=3)
+    assert await ids.find(first) is None
+    ids.hold(first, Receipt(), lambda: None, Ack.JOURNALED)
+    ids.drop(first)
+    assert await ids.find(second) is None
+    ids.release(first)
+    third = asyncio.create_task(ids.find(REQUEST))
+    await turns()
+    assert not third.done()
+    ids.release(second)
+    assert await third is None
+
+
+@pytest.mark.parametrize("answers", ["same", "other", "nothing"])
+async def test_what_others_stored_is_asked_for(answers: str) -> None:
+    """Who waits hears what the database says of it, or to ask again; nobody else is asked for."""
+    dead = (DeadRow(0, "23514", "no"),)
+    stored = REQUEST if answers == "same" else REQUEST._replace(fingerprint=b"other")
+    database = Database(*([] if answers == "nothing" else [StoredRequest(stored, dead)]))
+    ids = RequestIds(database.lookup)
+    receipt = Receipt(awaited=True)
+    ids.hold(REQUEST, receipt, lambda: None, Ack.QUEUED)
+    ids.resolve(REQUEST._replace(id="unheard"), Receipt())
+    ids.resolve(REQUEST, receipt)
+    expected = {"same": None, "other": Conflict, "nothing": Unavailable}[answers]
+    if expected is None:
+        assert await receipt.reached(Ack.COMMITTED) == dead
+    else:
+        with pytest.raises(expected):
+            await receipt.reached(Ack.COMMITTED)
+    assert database.asked == [[REQUEST.key]]
+
+
+async def test_two_who_ask_for_one_name_hear_one_answer() -> None:
+    """And one who gives up takes nothing from the other."""
+    database = Database(StoredRequest(REQUEST))
+    database.gate.clear()
+    ids = RequestIds(database.lookup)
+    receipts = [Receipt(awaited=True) for _ in range(2)]
+    finding = asyncio.create_task(ids.find(REQUEST))
+    await turns()
+    for receipt in receipts:
+        ids.resolve(REQUEST, receipt)
+    await turns()
+    finding.cancel()
+    database.gate.set()
+    for receipt in receipts:
+        assert await asyncio.wait_for(receipt.reached(Ack.COMMITTED), 5) == ()

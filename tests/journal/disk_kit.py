@@ -1,0 +1,85 @@
+"""A disk journal on a log that a test can brake, and break."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from ingestor.journal import DiskJournal, QueueLimits, RequestIds
+from ingestor.journal.directory import DiskDirectory
+from ingestor.journal.log import LogLimits, SegmentLog
+from tests.journal.contract import limits
+
+MIB = 1024**2
+
+
+class Brakes:
+    """A log whose writes can be held, or made to fail. `room`, when it is set, is how much it says it may still
+    take (negative: it can't say); `unreadable` reads fail."""
+
+    def __init__(self, log: SegmentLog) -> None:
+        self._log = log
+        self.go = asyncio.Event()
+        self.go.set()
+        self.failures: list[Exception] = []
+        self.appends = self.skipped = self.unreadable = 0
+        self.room: int | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    def append(self, records: Any) -> None:
+        self.appends += 1
+        asyncio.run_coroutine_threadsafe(self.go.wait(), self._loop).result()
+        if self.skipped:
+            self.skipped -= 1
+        elif self.failures:
+            raise self.failures.pop(0)
+        self._log.append(records)
+
+    def room_bytes(self) -> int:
+        if self.room is None:
+            return self._log.room_bytes()
+        if self.room < 0:
+            raise OSError(errno.EIO, "input/output error")
+        return self.room
+
+    def read(self, *arguments: int) -> Any:
+        if self.unreadable:
+            self.unreadable -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return self._log.read(*arguments)
+
+
+@asynccontextmanager
+async def opened(
+    path: Path,
+    queue_limits: QueueLimits | None = None,
+    requests: RequestIds | None = None,
+    *,
+    bytes_max: int = 64 * MIB,
+    at: int | None = 0,
+    **hooks: Callable[..., object],
+) -> AsyncIterator[tuple[DiskJournal, Brakes]]:
+    """A journal that has been resumed at this position (None: where it was known to be) and takes offers."""
+    log = Brakes(SegmentLog.open(DiskDirectory.open(path), LogLimits(bytes_max)))
+    journal = DiskJournal(log, queue_limits or limits(), requests, **hooks)  # type: ignore[arg-type]
+    await journal.resume()
+    if at is not None:
+        await journal.rewind(at)
+    try:
+        yield journal, log
+    finally:
+        log.go.set()
+        await journal.end(5)
+
+
+async def written(journal: DiskJournal) -> None:
+    """Until all that was taken is durable."""
+    while journal.unwritten_rows:
+        await asyncio.sleep(0.001)

@@ -1,0 +1,85 @@
+"""Who is told what, and for how long anybody is remembered."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from ingestor.errors import Conflict
+from ingestor.journal import RequestIds, commits, request_ids
+from ingestor.journal.commits import Commits
+from ingestor.journal.receipts import Offer, Receipt
+from ingestor.model import Ack, DeadRow, Entry, Outcome, Placed, Request, StoredRequest
+from tests.journal.contract import batch, turns
+
+
+def request(name: object) -> Request:
+    return Request("", str(name), b"f", 1)
+
+
+def offer(ack: Ack, named: Request | None = None) -> Offer:
+    return Offer(batch(), ack, named, Receipt(awaited=ack is Ack.COMMITTED), 0.0)
+
+
+def receipt_of(made: Offer) -> Receipt:
+    assert made.receipt is not None
+    return made.receipt
+
+
+async def test_who_gave_up_waiting_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that is away for hours must not cost memory for each caller who waited a while."""
+    monkeypatch.setattr(commits, "_SWEPT_AT", 10)
+    kept = Commits(RequestIds(), lambda: None)
+    for position in range(1, 1_000):
+        waiting = offer(Ack.COMMITTED)
+        kept.add(position, 0, waiting)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await receipt_of(waiting).reached(Ack.COMMITTED)
+        assert len(kept) <= 10
+    last = offer(Ack.COMMITTED)
+    kept.add(1_000, 0, last)
+    telling = asyncio.create_task(receipt_of(last).reached(Ack.COMMITTED))
+    await turns()
+    kept.settled([Entry(1_000, batch(), 0.0)], Outcome())
+    await asyncio.wait_for(telling, 5)
+
+
+async def test_names_are_kept_no_longer_than_they_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond what is remembered of requests, nothing is kept of them here either."""
+    monkeypatch.setattr(request_ids, "HELD_MAX", 5)
+    ids = RequestIds()
+    kept = Commits(ids, lambda: None)
+    for position in range(1, 100):
+        made = offer(Ack.JOURNALED, request(position))
+        ids.hold(request(position), receipt_of(made), lambda: None, Ack.JOURNALED)
+        kept.add(position, 0, made)
+    assert len(kept) == 5
+    kept.restart(0, [(number, Placed(0, 1, request(number))) for number in range(1, 100)])
+    assert len(kept) == 5
+
+
+async def test_who_came_second_hears_of_the_first() -> None:
+    """Another gateway was faster: with the same rows, then what became of those counts; or with others."""
+    dead = (DeadRow(0, "23514", "no"),)
+    same, other, own = (request(name) for name in ("same", "other", "own"))
+
+    async def lookup(keys: object) -> dict[tuple[str, str], StoredRequest]:
+        return {same.key: StoredRequest(same, dead)}
+
+    ids = RequestIds(lookup)
+    kept = Commits(ids, lambda: None)
+    offers = [offer(Ack.COMMITTED, each) for each in (same, other, own)]
+    for number, (made, named) in enumerate(zip(offers, (same, other, own), strict=True)):
+        ids.hold(named, receipt_of(made), lambda: None, Ack.QUEUED)
+        kept.add(1, number, made)
+    placed = tuple(Placed(number, 1, named) for number, named in enumerate((same, other, own)))
+    outcome = Outcome([DeadRow(1, None, "used before")], duplicates=[0], conflicts=[1])
+    kept.settled([Entry(1, batch(3), 0.0, placed)], outcome)
+    first, second, third = (receipt_of(made) for made in offers)
+    assert await asyncio.wait_for(first.reached(Ack.COMMITTED), 5) == dead
+    with pytest.raises(Conflict):
+        await asyncio.wait_for(second.reached(Ack.COMMITTED), 5)
+    assert await asyncio.wait_for(third.reached(Ack.COMMITTED), 5) == ()
+    assert await ids.find(other) is None, "the loser's is not what its name stands for"
