@@ -68,7 +68,7 @@ async def test_what_fails_moves_nothing(gateway: Gateway, reader: Reader) -> Non
         await gateway.store(batch_of(2.0), [placed(0, 1, "r")])
     assert (await gateway.cursor(), await count_in(reader, "request_ids")) == (1, 0)
     await reader.execute("ALTER TABLE away RENAME TO metrics")
-    assert await gateway.store(batch_of(2.0), [placed(0, 1, "r")]) == Outcome([], [])
+    assert await gateway.store(batch_of(2.0), [placed(0, 1, "r")]) == Outcome([], [], [])
     assert (await gateway.cursor(), await values_in(reader)) == (2, [1.0, 2.0])
 
 
@@ -151,7 +151,7 @@ async def test_two_processes_with_one_journal_store_a_delivery_once(
     gateways = [Gateway(database, journal) for _ in range(2)]
     batch = batch_of(*range(1000))
     outcomes = await asyncio.gather(*(each.store(batch, [placed(0, 1000, "r")]) for each in gateways))
-    assert outcomes == [Outcome([], [])] * 2
+    assert outcomes == [Outcome([], [], [])] * 2
     assert await count_in(reader, "metrics") == 1000
     assert await gateways[0].cursor() == 1
 

@@ -46,11 +46,11 @@ async def test_the_same_request_is_stored_once(gateway: Gateway, other: Gateway,
     """Sent again, to this gateway or to another: a duplicate, whose rows are left out; those beside it are stored,
     and the cursor moves on."""
     requests = [placed(0, 2, "r")]
-    assert await gateway.store(batch_of(1.0, 2.0), requests) == Outcome([], [])
+    assert await gateway.store(batch_of(1.0, 2.0), requests) == Outcome([], [], [])
     for number, each in enumerate((gateway, other)):
         batch = batch_of(3.0 + number, 1.0, 2.0, 5.0 + number)
         outcome = await each.store(batch, [placed(1, 2, "r"), placed(3, 1, f"new {number}")])
-        assert outcome == Outcome([], [0])
+        assert outcome == Outcome([], [0], [])
     assert await values_in(reader) == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
     assert (await gateway.cursor(), await other.cursor()) == (2, 1)
 
@@ -61,14 +61,14 @@ async def test_a_delivery_of_nothing_but_duplicates_moves_the_cursor(
     """No row is copied, and yet it is done with."""
     requests = [placed(0, 1, "a"), placed(1, 1, "b")]
     await gateway.store(batch_of(1.0, 2.0), requests)
-    assert await gateway.store(batch_of(1.0, 2.0), requests) == Outcome([], [0, 1])
+    assert await gateway.store(batch_of(1.0, 2.0), requests) == Outcome([], [0, 1], [])
     assert (await values_in(reader), await gateway.cursor()) == ([1.0, 2.0], 2)
 
 
 async def test_another_callers_id_is_another_id(gateway: Gateway, reader: Reader) -> None:
     """Ids are each caller's own."""
     mine, theirs = placed(0, 1, "r", caller="a"), placed(1, 1, "r", caller="b")
-    assert await gateway.store(batch_of(1.0, 2.0), [mine, theirs]) == Outcome([], [])
+    assert await gateway.store(batch_of(1.0, 2.0), [mine, theirs]) == Outcome([], [], [])
     assert await values_in(reader) == [1.0, 2.0]
 
 
@@ -136,7 +136,7 @@ async def test_the_first_of_two_fails_and_the_second_stores(
         storing = asyncio.create_task(other.store(batch_of(1.0), [placed(0, 1, "r")]))
         await until(lambda: reader.fetchval(_WAITS))
         await first.execute("DELETE FROM request_ids")
-    assert await storing == Outcome([], [])
+    assert await storing == Outcome([], [], [])
     assert await values_in(reader) == [0.0, 1.0]
 
 
@@ -165,9 +165,9 @@ async def test_an_expired_id_is_as_if_unknown(database: Database, reader: Reader
     key = ("", "r")
     assert await database.stored_requests([key], HOUR_S) == {}
     request = placed(0, 1, "r", asks="else")
-    assert await gateway.store(batch_of(2.0), [request]) == Outcome([], [])
+    assert await gateway.store(batch_of(2.0), [request]) == Outcome([], [], [])
     assert await database.stored_requests([key], HOUR_S) == {key: StoredRequest(request.request)}
-    assert await gateway.store(batch_of(2.0), [request]) == Outcome([], [0])
+    assert await gateway.store(batch_of(2.0), [request]) == Outcome([], [0], [])
     assert await values_in(reader) == [1.0, 2.0]
 
 
