@@ -30,6 +30,11 @@ def test_due(rows: int, age_s: float, *, pressed: bool, due_in_s: float | None) 
     assert POLICY.due_in_s(rows, age_s, pressed=pressed) == due_in_s
 
 
+def test_a_batch_that_was_held_up_grows() -> None:
+    """Ten times the size that starts a flush is enough for one transaction."""
+    assert POLICY.rows_max == 50
+
+
 def test_backoff_doubles_up_to_its_bound() -> None:
     """Without chance: half of 0.1, 0.2, 0.4 ... 5 s."""
     delays = [Backoff().delay_s(failures, 0.0) for failures in (1, 2, 3, 6, 7, 1000)]
