@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from ingestor.errors import Conflict
+from ingestor.errors import Conflict, Unavailable
 from ingestor.journal import RequestIds, commits, request_ids
 from ingestor.journal.commits import Commits
 from ingestor.journal.receipts import Offer, Receipt
@@ -83,3 +83,19 @@ async def test_who_came_second_hears_of_the_first() -> None:
         await asyncio.wait_for(second.reached(Ack.COMMITTED), 5)
     assert await asyncio.wait_for(third.reached(Ack.COMMITTED), 5) == ()
     assert await ids.find(other) is None, "the loser's is not what its name stands for"
+
+
+async def test_what_is_lost_is_told_to_those_whom_it_is_about() -> None:
+    """And to nobody else: what was read before is still on its way, and what comes later is good."""
+    kept = Commits(RequestIds(), lambda: None)
+    offers = {position: offer(Ack.COMMITTED) for position in (1, 2, 3, 4)}
+    for position, made in offers.items():
+        kept.add(position, 0, made)
+    kept.lost(1, 3)
+    assert len(kept) == 2
+    for position in (2, 3):
+        with pytest.raises(Unavailable, match="lost"):
+            await receipt_of(offers[position]).reached(Ack.COMMITTED)
+    kept.settled([Entry(1, batch(), 0.0), Entry(4, batch(), 0.0)], Outcome())
+    for position in (1, 4):
+        assert await receipt_of(offers[position]).reached(Ack.COMMITTED) == ()
