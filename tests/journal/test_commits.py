@@ -75,13 +75,14 @@ async def test_who_came_second_hears_of_the_first() -> None:
         ids.hold(named, receipt_of(made), lambda: None, Ack.QUEUED)
         kept.add(1, number, made)
     placed = tuple(Placed(number, 1, named) for number, named in enumerate((same, other, own)))
-    outcome = Outcome([DeadRow(1, None, "used before")], duplicates=[0], conflicts=[1])
+    refused = [DeadRow(1, None, "used before"), DeadRow(2, "23514", "bad")]
+    outcome = Outcome(refused, duplicates=[0], conflicts=[1])
     kept.settled([Entry(1, batch(3), 0.0, placed)], outcome)
     first, second, third = (receipt_of(made) for made in offers)
     assert await asyncio.wait_for(first.reached(Ack.COMMITTED), 5) == dead
     with pytest.raises(Conflict):
         await asyncio.wait_for(second.reached(Ack.COMMITTED), 5)
-    assert await asyncio.wait_for(third.reached(Ack.COMMITTED), 5) == ()
+    assert await asyncio.wait_for(third.reached(Ack.COMMITTED), 5) == (DeadRow(0, "23514", "bad"),)
     assert await ids.find(other) is None, "the loser's is not what its name stands for"
 
 
