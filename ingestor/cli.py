@@ -27,7 +27,8 @@ EXIT_CODES = """exit codes:
   3    the database can't be reached, refuses us, is read-only, or has a schema that can't be used
   4    a port is taken, or HOST can't be listened on
   5    DATA_DIR can't be used: not writable, in use by another server, or its journal is not ours or another
-  database's 6    stopped, but acknowledged metrics are lost (JOURNAL=memory, or queued and the disk failed)
+       database's
+  6    stopped, but acknowledged metrics are lost (JOURNAL=memory, or queued and the disk failed)
   129  ended by SIGHUP (a closed terminal); what was begun is undone
   130  the same by Ctrl-C (serve: by a second one, at once)
   143  the same by SIGTERM
