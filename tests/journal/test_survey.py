@@ -1,0 +1,70 @@
+"""A journal looked at from outside: what is found is what the next start would find."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ingestor.journal.directory import DiskDirectory
+from ingestor.journal.log import LogLimits, Record, SegmentLog
+from ingestor.journal.survey import Survey, export, survey
+from ingestor.model import MetricBatch, Row
+
+LIMITS = LogLimits(1024**2, segment_bytes=1_500, retention_s=3_600.0)
+
+
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def opened(path: Path, clock: Clock | None = None) -> SegmentLog:
+    """The log of the journal in `path`."""
+    return SegmentLog.open(DiskDirectory.open(path), LIMITS, clock or Clock())
+
+
+def append(log: SegmentLog, *, committed: bool = False) -> None:
+    """One more entry of one metric, whose value is its position."""
+    position = log.last + 1
+    log.append([Record(position, MetricBatch.of_row(Row(0, "s", "m", float(position)), {}), 0)])
+    if committed:
+        log.committed(position)
+
+
+def looked(path: Path, *, whole: bool = False) -> Survey:
+    """What is found there."""
+    found = survey(DiskDirectory.open(path, create=False), whole=whole)
+    assert found is not None
+    return found
+
+
+def pending(path: Path) -> list[int]:
+    """The positions that `export --pending` prints."""
+    return [each.position for each in export(DiskDirectory.open(path, create=False), None)]
+
+
+@pytest.mark.parametrize("rolls", [False, True], ids=["in the same file", "in a new file"])
+def test_what_a_restored_database_lacks_is_pending(tmp_path: Path, *, rolls: bool) -> None:
+    """It once had all of it, and older cursors and headers still say so; the newest counts."""
+    clock = Clock()
+    log = opened(tmp_path, clock)
+    for _ in range(20):
+        append(log, committed=True)
+        clock.now_s += 2.0
+    assert len(list((tmp_path / "journal").glob("*.segment"))) > 2
+    log.rewound(5)
+    for _ in range(10 if rolls else 1):
+        append(log)
+    log.close()
+    found = looked(tmp_path)
+    assert (found.committed, found.pending_metrics) == (5, found.last - 5)
+    assert pending(tmp_path) == list(range(6, found.last + 1))
+    log = opened(tmp_path)
+    assert (log.committed_hint, log.last) == (5, found.last)
+    log.close()
