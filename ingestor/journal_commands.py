@@ -56,7 +56,7 @@ def verify(settings: Settings) -> int:
     for name in told.damaged_files:
         say(f"damaged   {name} was set aside")
     for bad in told.bad:
-        what = "are of an append that never ended, or has not yet" if bad.torn else "can't be read"
+        what = "are of an append that failed or never ended, or has not yet" if bad.torn else "can't be read"
         kind = "torn" if bad.torn else "damaged"
         say(f"{kind:9} {bad.file}: {bad.end - bad.offset} bytes from {bad.offset} on {what}")
     for first, last in told.gaps:

@@ -25,8 +25,8 @@ from ingestor.model import MetricBatch
 
 
 class BadBytes(NamedTuple):
-    """Bytes of a file that are no entry. `torn` ones are the last of all: what an append left that never ended,
-    or has not ended yet."""
+    """Bytes of a file that are no entry. `torn` ones stand behind all that the file is there for: what an append
+    left that failed, never ended, or has not ended yet."""
 
     file: str
     offset: int
@@ -194,9 +194,12 @@ class _Reading:
             # Bytes before a good frame are damage, whatever they were.
             self._note(bad, torn=False)
             bad.clear()
-        if limit is not None and last + 1 < limit:
+        cut_off = limit is not None and last + 1 < limit
+        if limit is not None and cut_off:
             self.missing.append((last + 1, limit - 1))
-        self._note(bad, torn=limit is None)
+        # With all positions there, what lies behind them is of a write that failed, and was made good in the next
+        # file.
+        self._note(bad, torn=not cut_off)
 
     def _note(self, bad: Sequence[Bad], *, torn: bool) -> None:
         self.bad += [BadBytes(self.part.item.name, each.offset, each.end, torn) for each in bad]

@@ -227,6 +227,8 @@ class World:
         log = self.opened()
         assert (looked.committed, looked.last) == (log.committed_hint, log.last)
         assert looked.pending_entries == len(list(log.pending(log.committed_hint)))
+        amiss = log.recovery.gaps or log.recovery.damaged or log.first > log.committed_hint + 1
+        assert looked.sound == (not amiss)
 
     def _compare_opened(self) -> None:
         """What a new process finds becomes what is there."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
-from ingestor.journal.directory import DiskDirectory
+from ingestor.journal.directory import DiskDirectory, DiskFile
 from ingestor.journal.log import LogLimits, Record, SegmentLog
 from ingestor.journal.survey import Survey, export, survey
 from ingestor.model import MetricBatch, Row
@@ -68,3 +69,41 @@ def test_what_a_restored_database_lacks_is_pending(tmp_path: Path, *, rolls: boo
     log = opened(tmp_path)
     assert (log.committed_hint, log.last) == (5, found.last)
     log.close()
+
+
+def test_what_a_survived_failure_left_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of the write stays behind in the old file; the same entry stands whole in the next."""
+    log = opened(tmp_path)
+    append(log)
+    write = DiskFile.write
+
+    def fails_once(file: DiskFile, offset: int, data: bytes) -> None:
+        monkeypatch.setattr(DiskFile, "write", write)
+        write(file, offset, data[:100])
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(DiskFile, "write", fails_once)
+    append(log)
+    append(log)
+    log.close()
+    found = looked(tmp_path, whole=True)
+    assert (found.segments, found.entries, found.gaps) == (2, 3, [])
+    assert [each.torn for each in found.bad] == [True]
+    assert found.sound
+    log = opened(tmp_path)
+    assert (log.recovery.gaps, log.recovery.damaged) == ([], [])
+    log.close()
+
+
+def test_bad_bytes_in_place_of_entries_are_damage(tmp_path: Path) -> None:
+    """At the end of an earlier file, with positions missing before the next one's."""
+    log = opened(tmp_path)
+    for _ in range(6):
+        append(log)
+    log.close()
+    first = tmp_path / "journal" / "000000000001.segment"
+    first.write_bytes(first.read_bytes()[:-10])
+    found = looked(tmp_path, whole=True)
+    [bad] = found.bad
+    [gap] = found.gaps
+    assert (bad.file, bad.torn, gap[0] == gap[1], found.sound) == (first.name, False, True, False)
