@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,3 +111,51 @@ def test_bad_bytes_in_place_of_entries_are_damage(tmp_path: Path) -> None:
     [bad] = found.bad
     [gap] = found.gaps
     assert (bad.file, bad.torn, gap[0] == gap[1], found.sound) == (first.name, False, True, False)
+
+
+@pytest.mark.parametrize("when", ["stat", "open", "fstat"])
+def test_a_file_that_a_server_removes_meanwhile_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Between any two looks at it: it was committed. What is left is told."""
+    log = opened(tmp_path)
+    for _ in range(10):
+        append(log, committed=True)
+    log.close()
+    oldest = tmp_path / "journal" / "000000000001.segment"
+    if when == "stat":
+        monkeypatch.setattr("ingestor.journal.directory.os.scandir", _removing(os.scandir, oldest))
+    elif when == "open":
+        sizes = DiskDirectory.sizes
+
+        def remove_behind(directory: DiskDirectory) -> dict[str, int]:
+            found = sizes(directory)
+            oldest.unlink(missing_ok=True)
+            return found
+
+        monkeypatch.setattr(DiskDirectory, "sizes", remove_behind)
+    else:
+        fstat = os.fstat
+
+        def remove_before(fd: int) -> os.stat_result:
+            oldest.unlink(missing_ok=True)
+            return fstat(fd)
+
+        monkeypatch.setattr("ingestor.private_files.os.fstat", remove_before)
+    found = looked(tmp_path, whole=True)
+    assert not oldest.exists()
+    assert (found.last, found.sound) == (10, True)
+    assert found.first > 1
+
+
+def _removing(scandir: Any, path: Path) -> Any:
+    """Names are read first, and what they belong to is looked at when that file is gone."""
+
+    @contextmanager
+    def scan(fd: int) -> Iterator[list[os.DirEntry[str]]]:
+        with scandir(fd) as entries:
+            named = list(entries)
+        path.unlink(missing_ok=True)
+        yield named
+
+    return scan
