@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 EXIT_CODES = """exit codes:
   0    all is well
-  1    unexpected failure (demo: not all that was sent is stored; journal verify: damaged; dead-letters replay: some
-       were refused again; an output that can't be written)
+  1    unexpected failure (demo: not all that was sent is stored; journal verify and export: damaged, or entries are
+       missing; dead-letters replay: some were refused again; an output that can't be written)
   2    a flag or setting is wrong
   3    the database can't be reached, refuses us, is read-only, or has a schema that can't be used
   4    a port is taken, or HOST can't be listened on

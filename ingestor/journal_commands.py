@@ -67,13 +67,20 @@ def verify(settings: Settings) -> int:
 
 
 def exported(settings: Settings, *, after: int | None, pending: bool) -> int:
-    """Prints entries as lines of JSON, each a LogMetricsRequest. Raises JournalProblem."""
+    """Prints entries as lines of JSON, each a LogMetricsRequest. Returns 1 when some are missing, and names them on
+    stderr. Raises JournalProblem."""
+    missing: list[tuple[int, int]] = []
     with _directory(settings) as directory:
         if directory is not None:
-            for entry in export(directory, None if pending else after or 0):
+            wanted = None if pending else after or 0
+            for entry in export(directory, wanted, lambda first, last: missing.append((first, last))):
                 for line in _lines(entry):
                     say(line)
-    return 0
+    if not missing:
+        return 0
+    ranges = ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in missing)
+    print(f"ingestor: damaged or missing, and not exported: entries {ranges}", file=sys.stderr)  # noqa: T201
+    return DAMAGED
 
 
 async def adopt(settings: Settings) -> int:

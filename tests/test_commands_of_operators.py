@@ -104,6 +104,9 @@ async def test_damage_is_found_and_torn_ends_are_no_damage(open_path: Path, data
     code, out, _ = await run("journal", "verify", cwd=open_path)
     assert code == 1
     assert "damaged" in out
+    code, out, err = await run("journal", "export", cwd=open_path)
+    assert (code, len(out.splitlines())) == (1, 2)
+    assert err == "ingestor: damaged or missing, and not exported: entries 1\n"
 
 
 async def test_without_a_journal_there_is_nothing_to_say(tmp_path: Path) -> None:

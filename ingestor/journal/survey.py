@@ -10,7 +10,7 @@ was restored went back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import UUID
@@ -96,33 +96,43 @@ def survey(
         progress(done, told.size_bytes)
     for reading in reversed(readings):
         _add(told, reading)
-    told.last = max(told.last, told.committed)
     _add_hollow(told, files)
     return told
 
 
-def export(directory: Directory, after: int | None) -> Iterator[Exported]:
-    """The entries behind `after` (None: behind what is known to be committed). Raises JournalProblem, OSError."""
-    if after is None:
-        looked = survey(directory, whole=False)
-        after = 0 if looked is None else looked.committed
+def export(
+    directory: Directory,
+    after: int | None,
+    on_missing: Callable[[int, int], object] = lambda first, last: None,
+) -> Iterator[Exported]:
+    """The entries behind `after` (None: behind what is known to be committed). `on_missing` hears of the
+    positions, from first to last, that should be there and are not. Raises JournalProblem, OSError."""
+    looked = survey(directory, whole=False)
     files = _files(directory)
-    if files is None:
+    if looked is None or files is None:
         return
+    after = looked.committed if after is None else after
     for part in files.parts:
         if part.limit is not None and part.limit - 1 <= after:
             continue
-        for frame in _Reading(part).entries(directory, files.seed):
+        reading = _Reading(part)
+        for frame in reading.entries(directory, files.seed):
             if frame.head.position > after:
                 yield Exported(frame.head.position, frames.decode_batch(frame.head, frame.payload))
+        for first, last in _among(reading.holes(), after, looked.committed):
+            on_missing(first, last)
+    for first, last in _among(looked.gaps, after, looked.last):
+        on_missing(first, last)
 
 
 class _Part(NamedTuple):
-    """A file that has a header or entries: those from `first` on that come before `limit` (None: all)."""
+    """A file that has a header or entries: those from `first` on that come before `limit` (None: all).
+    `followed` says whether the file that was made next is there."""
 
     item: Found
     first: int
     limit: int | None
+    followed: bool
 
 
 class _Files(NamedTuple):
@@ -148,13 +158,14 @@ class _Seen(NamedTuple):
 
 class _Reading:
     """One part read from end to end, by the rules of `ingestor.journal.scan`: `missing` are ranges of positions,
-    `hint` is what the last cursor said."""
+    `last` is the last good entry's, `hint` what the last cursor said."""
 
     def __init__(self, part: _Part) -> None:
         self.part = part
         self.found: list[_Seen] = []
         self.missing: list[tuple[int, int]] = []
         self.bad: list[BadBytes] = []
+        self.last = part.first - 1
         self.hint: int | None = None
 
     def entries(self, directory: Directory, seed: int) -> Iterator[Frame]:
@@ -169,8 +180,7 @@ class _Reading:
             file.close()
 
     def _entries(self, file: File, seed: int) -> Iterator[Frame]:
-        item, first, limit = self.part
-        last = first - 1
+        item, limit = self.part.item, self.part.limit
         bad: list[Bad] = []
         if item.header is None:
             self._note([Bad(0, HEADER_BYTES)], torn=False)
@@ -183,23 +193,30 @@ class _Reading:
                 self.hint = position
             elif limit is not None and position >= limit:
                 break  # void, and so is what comes behind it
-            elif position <= last:
+            elif position <= self.last:
                 bad.append(Bad(frame.offset, frame.end))
                 continue
             else:
-                if position > last + 1:
-                    self.missing.append((last + 1, position - 1))
-                last = position
+                if position > self.last + 1:
+                    self.missing.append((self.last + 1, position - 1))
+                self.last = position
                 yield frame
             # Bytes before a good frame are damage, whatever they were.
             self._note(bad, torn=False)
             bad.clear()
-        cut_off = limit is not None and last + 1 < limit
+        cut_off = limit is not None and self.last + 1 < limit
         if limit is not None and cut_off:
-            self.missing.append((last + 1, limit - 1))
+            self.missing.append((self.last + 1, limit - 1))
         # With all positions there, what lies behind them is of a write that failed, and was made good in the next
         # file.
         self._note(bad, torn=not cut_off)
+
+    def holes(self) -> Iterator[tuple[int, int]]:
+        """What is missing, but for files that were removed from behind a damaged one, which is kept: when they were
+        committed."""
+        for first, last in self.missing:
+            if last + 1 != self.part.limit or self.part.followed:
+                yield first, last
 
     def _note(self, bad: Sequence[Bad], *, torn: bool) -> None:
         self.bad += [BadBytes(self.part.item.name, each.offset, each.end, torn) for each in bad]
@@ -216,6 +233,7 @@ def _files(directory: Directory) -> _Files | None:
     seed = frames.seed(journal)
     headers = [item.header for item in found if item.header is not None]
     committed = headers[-1].committed if headers else 0
+    sequences = {item.sequence for item in found}
     parts: list[_Part] = []
     hollow: list[Found] = []
     limit: int | None = None
@@ -226,7 +244,7 @@ def _files(directory: Directory) -> _Files | None:
             continue
         # The entries of each file end where those of a later one begin.
         first = first if limit is None else min(first, limit)
-        parts.append(_Part(item, first, limit))
+        parts.append(_Part(item, first, limit, item.sequence + 1 in sequences))
         limit = first
     return _Files(journal, database, seed, committed, found, parts[::-1], hollow[::-1])
 
@@ -246,14 +264,21 @@ def _first(directory: Directory, item: Found, seed: int) -> int | None:
     return first
 
 
+def _among(ranges: Iterable[tuple[int, int]], after: int, end: int) -> Iterator[tuple[int, int]]:
+    """What of these lies behind `after` and up to `end`."""
+    for first, last in ranges:
+        if last > after and first <= end:
+            yield max(first, after + 1), min(last, end)
+
+
 def _add(told: Survey, reading: _Reading) -> None:
     told.bad += reading.bad
     told.gaps += [
         (max(first, told.committed + 1), last) for first, last in reading.missing if last > told.committed
     ]
+    told.last = max(reading.last, told.committed)
     for position, rows, taken_at_us in reading.found:
         told.entries += 1
-        told.last = position
         if position > told.committed:
             told.pending_entries += 1
             told.pending_metrics += rows

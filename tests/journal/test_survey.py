@@ -75,6 +75,15 @@ def test_what_a_restored_database_lacks_is_pending(tmp_path: Path, *, rolls: boo
     log.close()
 
 
+def test_a_file_without_entries_says_where_the_next_one_comes(tmp_path: Path) -> None:
+    """Although the database turns out not to have what it was begun behind."""
+    log = opened(tmp_path)
+    log.skip_to(7)
+    log.rewound(0)
+    log.close()
+    assert (looked(tmp_path).last, looked(tmp_path).committed) == (7, 0)
+
+
 def test_what_a_survived_failure_left_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A part of the write stays behind in the old file; the same entry stands whole in the next."""
     log = opened(tmp_path)
@@ -159,3 +168,44 @@ def _removing(scandir: Any, path: Path) -> Any:
         yield named
 
     return scan
+
+
+def exported(path: Path, after: int | None) -> tuple[list[int], list[tuple[int, int]]]:
+    """The positions that are exported, and those that are missing."""
+    missing: list[tuple[int, int]] = []
+    directory = DiskDirectory.open(path, create=False)
+    found = export(directory, after, lambda first, last: missing.append((first, last)))
+    return [each.position for each in found], missing
+
+
+def test_an_export_tells_what_is_missing(tmp_path: Path) -> None:
+    """Be it known to be committed or not, in a file's middle or at its end; of what was asked for alone."""
+    log = opened(tmp_path)
+    for position in range(1, 13):
+        append(log, committed=position <= 3)
+    log.close()
+    files = sorted((tmp_path / "journal").glob("*.segment"))  # with two entries each
+    for file in (files[0], files[2]):
+        content = bytearray(file.read_bytes())
+        content[200] ^= 1  # in the first entry
+        file.write_bytes(content)
+    files[3].write_bytes(files[3].read_bytes()[:-300])
+    there = [2, 3, 4, 6, 7, 9, 10, 11, 12]
+    assert exported(tmp_path, 0) == (there, [(1, 1), (5, 5), (8, 8)])
+    assert exported(tmp_path, None) == exported(tmp_path, 3) == (there[2:], [(5, 5), (8, 8)])
+    assert exported(tmp_path, 5) == (there[3:], [(8, 8)])
+    assert exported(tmp_path, 8) == (there[5:], [])
+
+
+def test_what_was_removed_is_not_missing(tmp_path: Path) -> None:
+    """A damaged file is kept; those behind it went when they were committed."""
+    log = opened(tmp_path)
+    for _ in range(12):
+        append(log, committed=True)
+    log.close()
+    files = sorted((tmp_path / "journal").glob("*.segment"))
+    assert len(files) > 3
+    files[0].rename(f"{files[0]}.damaged")
+    files[1].unlink()
+    positions, missing = exported(tmp_path, 0)
+    assert (positions[0], positions[-1], missing) == (1, 12, [])
