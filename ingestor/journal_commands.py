@@ -99,10 +99,9 @@ async def _adopt(settings: Settings, url: str) -> int:
             if log.database == database.identity:
                 say(f"nothing to do: the journal in {settings.data_dir} is this database's")
                 return 0
-            await database.begin_cursor(log.id, log.committed_hint, durable=True)
-            waiting = list(log.pending(log.committed_hint))
+            after = await database.adopt_cursor(log.id, log.committed_hint, durable=True)
+            metrics = sum(each.rows for each in log.pending(after))
             log.bind(database.identity)
-            metrics = sum(each.rows for each in waiting)
             say(f"the journal is this database's now; the next start stores {metrics} metrics in it")
         finally:
             await database.close(5.0)

@@ -154,6 +154,27 @@ async def test_a_journal_is_given_to_another_database(
         await until(server, "ingestor_metrics_committed_total 2.0")
 
 
+async def test_what_another_database_stored_meanwhile_is_not_stored_in_the_first(
+    open_path: Path, database_url: str, another_url: str
+) -> None:
+    """The journal goes to a second database and back, by starts alone and by `adopt`: each has its own rows."""
+    for value, url in enumerate([database_url, another_url, database_url], 1):
+        async with serve(open_path, database_url=url) as server:
+            await post(server, value)
+            await until(server, "ingestor_metrics_committed_total 1.0")
+            assert await server.stop(signal.SIGTERM) == 0
+    code, out, _ = await run("journal", "adopt", cwd=open_path, database_url=another_url)
+    assert (code, "stores 0 metrics" in out) == (0, True)
+    async with serve(open_path, database_url=another_url) as server:
+        await post(server, 4)
+        await until(server, "ingestor_metrics_committed_total 1.0")
+    for url, values in ((database_url, [1, 3]), (another_url, [2, 4])):
+        connection = await asyncpg.connect(url)
+        rows = await connection.fetch("SELECT value FROM metrics ORDER BY value")
+        assert [row["value"] for row in rows] == values
+        await connection.close()
+
+
 @pytest.fixture
 async def letters(open_path: Path, database_url: str) -> asyncpg.Connection[asyncpg.Record]:
     """Three letters: 11 and 12 of service `a`, 13 of `b`; and one good row, 1."""

@@ -145,6 +145,12 @@ class Database:
         with storage_errors():
             await self._cursors.begin(journal, position, durable=durable)
 
+    async def adopt_cursor(self, journal: UUID, position: int, *, durable: bool) -> int:
+        """The same for a journal of which another database has all up to `position`: its cursor here is moved on to
+        there, if it stands before that. Returns where it stands now."""
+        with storage_errors():
+            return await self._cursors.adopt(journal, position, durable=durable)
+
     async def forget_cursor(self, journal: UUID) -> None:
         """The journal has come to its end, and nothing of it will be asked for again."""
         with storage_errors():
