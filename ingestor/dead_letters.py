@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 
@@ -56,7 +56,7 @@ async def show(settings: Settings, *, id_: int) -> int:
 async def replay(settings: Settings, *, ids: Sequence[int], all_: bool, service: str | None) -> int:
     """Stores letters' metrics again: those of these ids, or without ids all (of this service). Returns 1 when
     some were refused again. Raises StartupError."""
-    _one_of(ids, all_=all_)
+    _one_of(ids, all_=all_, filters={"--service": service})
     async with _letters(settings) as letters:
         chosen = await _chosen(letters, ids, service=service, before=None)
         stored = refused = 0
@@ -78,7 +78,7 @@ async def purge(
 ) -> int:
     """Deletes letters: those of these ids, or without ids all of this service from before that time. Raises
     StartupError."""
-    _one_of(ids, all_=all_)
+    _one_of(ids, all_=all_, filters={"--service": service, "--before": before})
     async with _letters(settings) as letters:
         chosen = await _chosen(letters, ids, service=service, before=before)
         if not chosen:
@@ -117,10 +117,14 @@ async def _chosen(
     return ids
 
 
-def _one_of(ids: Sequence[int], *, all_: bool) -> None:
-    """Raises BadSetting unless letters are named, or all are meant."""
+def _one_of(ids: Sequence[int], *, all_: bool, filters: Mapping[str, object]) -> None:
+    """Raises BadSetting unless letters are named, or all are meant; of named ones nothing is filtered out."""
     if bool(ids) == all_:
         msg = "name dead letters by their ids, or say --all" if not ids else "either ids or --all"
+        raise BadSetting(msg)
+    given = [name for name, value in filters.items() if value is not None]
+    if ids and given:
+        msg = f"{' and '.join(given)} can't be combined with ids, only with --all"
         raise BadSetting(msg)
 
 

@@ -242,6 +242,24 @@ async def test_dead_letters_are_deleted_only_with_a_yes(
     await letters.close()
 
 
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ("replay 1 2 --service a", "--service can't"),
+        ("purge 1 --service a --yes", "--service can't"),
+        ("purge 1 --before 2026-01-02 --yes", "--before can't"),
+        ("purge 1 --service a --before 2026-01-02 --yes", "--service and --before can't"),
+    ],
+)
+async def test_ids_and_filters_together_are_refused(tmp_path: Path, flags: str, named: str) -> None:
+    """Whoever gives both believes that the filter holds, and would lose what it was to spare."""
+    code, out, err = await run(
+        "dead-letters", *flags.split(), cwd=tmp_path, database_url="postgresql://127.0.0.1:1/d"
+    )
+    assert (code, out) == (2, "")
+    assert err == f"ingestor: {named} be combined with ids, only with --all\n"
+
+
 async def test_the_embedded_database_of_a_running_server_is_asked(open_path: Path) -> None:
     """By its socket: it is not started twice."""
     async with serve(open_path, database_url="embedded"):
