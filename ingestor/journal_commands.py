@@ -16,8 +16,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ingestor.database_address import database_url
-from ingestor.errors import JournalProblem
+from ingestor.errors import DatabaseProblem, JournalProblem, StorageError
 from ingestor.journal.directory import DiskDirectory
+from ingestor.journal.inventory import take_inventory
 from ingestor.journal.log import LogLimits, SegmentLog
 from ingestor.journal.survey import Exported, Survey, export, survey
 from ingestor.output import say
@@ -85,8 +86,15 @@ def exported(settings: Settings, *, after: int | None, pending: bool) -> int:
 
 async def adopt(settings: Settings) -> int:
     """Gives the journal to the database that DATABASE_URL names. Raises StartupError."""
+    await asyncio.to_thread(_must_be_there, settings)  # before an embedded database would be made beside it
     async with database_url(settings) as url:
-        return await _adopt(settings, url)
+        try:
+            return await _adopt(settings, url)
+        except StorageError as error:
+            msg = f"the database can't be used: {error}"
+            raise DatabaseProblem(msg) from error
+        except OSError as error:
+            raise _unusable(settings, error) from error
 
 
 async def _adopt(settings: Settings, url: str) -> int:
@@ -110,6 +118,19 @@ async def _adopt(settings: Settings, url: str) -> int:
     return 0
 
 
+def _must_be_there(settings: Settings) -> None:
+    """Raises JournalProblem where a new journal would be made."""
+    with _directory(settings) as directory:
+        if directory is None or not take_inventory(directory):
+            msg = f"there is no journal in {settings.data_dir}: check DATA_DIR"
+            raise JournalProblem(msg)
+
+
+def _unusable(settings: Settings, error: OSError) -> JournalProblem:
+    reason = (error.strerror or str(error)).lower()
+    return JournalProblem(f"the journal in {settings.data_dir} can't be used: {reason}")
+
+
 @contextmanager
 def _directory(settings: Settings) -> Iterator[DiskDirectory | None]:
     """The journal's directory, to be read; None when there is none."""
@@ -121,8 +142,7 @@ def _directory(settings: Settings) -> Iterator[DiskDirectory | None]:
     try:
         yield directory
     except OSError as error:
-        msg = f"the journal in {directory.path} can't be read: {(error.strerror or str(error)).lower()}"
-        raise JournalProblem(msg) from error
+        raise _unusable(settings, error) from error
     finally:
         directory.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import signal
 import subprocess
@@ -11,7 +12,14 @@ from pathlib import Path
 import aiohttp
 import asyncpg
 import pytest
+from pydantic import SecretStr
 
+from ingestor.errors import JournalProblem
+from ingestor.journal.directory import DiskDirectory, DiskFile
+from ingestor.journal.log import LogLimits, Record, SegmentLog
+from ingestor.journal_commands import adopt
+from ingestor.model import MetricBatch, Row
+from ingestor.settings import Settings
 from tests.server_process import COMMAND, ServerProcess, environment, run, serve
 
 JSON = {"Content-Type": "application/json"}
@@ -152,6 +160,41 @@ async def test_a_journal_is_given_to_another_database(
     assert (code, "nothing to do" in out) == (0, True)
     async with serve(open_path, database_url=another_url) as server:
         await until(server, "ingestor_metrics_committed_total 2.0")
+
+
+@pytest.mark.parametrize(
+    "made", ["", "data", "data/journal"], ids=["nothing", "DATA_DIR", "an empty directory"]
+)
+async def test_only_a_journal_that_is_there_is_given_away(open_path: Path, made: str) -> None:
+    """A mistyped DATA_DIR gets neither a journal nor an embedded database."""
+    (open_path / made).mkdir(parents=True, exist_ok=True)
+    before = sorted(open_path.rglob("*"))
+    code, out, err = await run("journal", "adopt", cwd=open_path, database_url="embedded")
+    assert (code, out) == (5, "")
+    assert err == f"ingestor: there is no journal in {open_path / 'data'}: check DATA_DIR\n"
+    assert sorted(open_path.rglob("*")) == before
+
+
+async def test_a_disk_that_fails_while_a_journal_is_given_away_is_one_line(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is raised has exit code 5; the journal stays whose it was."""
+    log = SegmentLog.open(DiskDirectory.open(tmp_path), LogLimits(1024**2))
+    log.append([Record(1, MetricBatch.of_row(Row(0, "s", "m", 1.0), {}), 0)])
+    log.close()
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(DiskFile, "write", fail)
+    settings = Settings(data_dir=tmp_path, database_url=SecretStr(database_url))
+    with pytest.raises(JournalProblem, match="can't be used: input/output error") as told:
+        await adopt(settings)
+    assert told.value.exit_code == 5
+    monkeypatch.undo()
+    log = SegmentLog.open(DiskDirectory.open(tmp_path), LogLimits(1024**2))
+    assert (log.database, log.last) == (None, 1)
+    log.close()
 
 
 async def test_what_another_database_stored_meanwhile_is_not_stored_in_the_first(
