@@ -1,6 +1,6 @@
 """What `ingestor dead-letters list`, `show`, `replay` and `purge` do. They print, and return exit codes.
 
-They never touch a letter that they were not asked to, and throw nothing away without a yes.
+They never touch a letter that they were not asked to, throw nothing away without a yes, and change no schema.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ingestor.database_address import database_url
 from ingestor.errors import BadSetting, DatabaseProblem, StorageError
 from ingestor.output import say
 from ingestor.settings import Settings
-from ingestor.storage.database import open_database
+from ingestor.storage.database import open_as_it_is
 from ingestor.storage.letters import Letter, Letters
 
 SOME_STAYED = 1
@@ -57,7 +57,7 @@ async def replay(settings: Settings, *, ids: Sequence[int], all_: bool, service:
     """Stores letters' metrics again: those of these ids, or without ids all (of this service). Returns 1 when
     some were refused again. Raises StartupError."""
     _one_of(ids, all_=all_, filters={"--service": service})
-    async with _letters(settings) as letters:
+    async with _letters(settings, to_write=True) as letters:
         chosen = await _chosen(letters, ids, service=service, before=None)
         stored = refused = 0
         async for chunk in letters.replay(chosen):
@@ -79,7 +79,7 @@ async def purge(
     """Deletes letters: those of these ids, or without ids all of this service from before that time. Raises
     StartupError."""
     _one_of(ids, all_=all_, filters={"--service": service, "--before": before})
-    async with _letters(settings) as letters:
+    async with _letters(settings, to_write=True) as letters:
         chosen = await _chosen(letters, ids, service=service, before=before)
         if not chosen:
             say("no dead letters")
@@ -96,9 +96,10 @@ async def purge(
 
 
 @asynccontextmanager
-async def _letters(settings: Settings) -> AsyncIterator[Letters]:
+async def _letters(settings: Settings, *, to_write: bool = False) -> AsyncIterator[Letters]:
+    """Those of a database as it is: to bring its schema up to date is for `serve` and `migrate`."""
     async with database_url(settings, shared=True) as url:
-        database = await open_database(url)
+        database = await open_as_it_is(url, to_write=to_write)
         try:
             yield Letters(database)
         except StorageError as error:

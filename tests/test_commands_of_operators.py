@@ -20,6 +20,7 @@ from ingestor.journal.log import LogLimits, Record, SegmentLog
 from ingestor.journal_commands import adopt
 from ingestor.model import MetricBatch, Row
 from ingestor.settings import Settings
+from ingestor.storage.database import open_database
 from tests.server_process import COMMAND, ServerProcess, environment, run, serve
 
 JSON = {"Content-Type": "application/json"}
@@ -308,3 +309,75 @@ async def test_the_embedded_database_of_a_running_server_is_asked(open_path: Pat
     async with serve(open_path, database_url="embedded"):
         code, out, err = await run("dead-letters", "list", cwd=open_path, database_url="embedded")
         assert (code, out) == (0, "no dead letters\n"), err
+
+
+DEAD_LETTERS = {
+    "list": ["list"],
+    "show": ["show", "1"],
+    "replay": ["replay", "--all"],
+    "purge": ["purge", "--all", "--yes"],
+}
+
+
+@pytest.mark.parametrize("action", DEAD_LETTERS)
+@pytest.mark.parametrize("schema", ["none", "older", "newer"])
+async def test_dead_letters_change_no_schema(
+    tmp_path: Path, database_url: str, action: str, schema: str
+) -> None:
+    """An older one, and none, they leave to `migrate`, a newer one to a newer release; nothing is changed."""
+    connection = await asyncpg.connect(database_url)
+    if schema != "none":
+        await (await open_database(database_url)).close(5)
+    if schema == "older":
+        await connection.execute(
+            "DROP TABLE dead_letters; DELETE FROM ingestor_migrations WHERE name = 'dead_letters'"
+        )
+    elif schema == "newer":
+        await connection.execute("INSERT INTO ingestor_migrations VALUES (9999, 'from_the_future')")
+    before = await _relations(connection)
+    code, out, err = await run("dead-letters", *DEAD_LETTERS[action], cwd=tmp_path, database_url=database_url)
+    assert (code, out, err.count("\n")) == (3, "", 1)
+    assert ("run that release" if schema == "newer" else "0006 dead_letters): check DATABASE_URL") in err
+    assert ("ingestor migrate" in err) == (schema != "newer")
+    assert await _relations(connection) == before
+    await connection.close()
+
+
+async def _relations(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
+    rows = await connection.fetch("SELECT oid::regclass::text AS name FROM pg_class ORDER BY 1")
+    return [row["name"] for row in rows]
+
+
+async def test_who_only_looks_needs_no_rights_to_write(
+    open_path: Path, database_url: str, letters: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """A role that may read will do, and so will a standby; what is missing is named. Deleting needs more."""
+    name = await letters.fetchval("SELECT current_database()")
+    role = f"reader_{name}"
+    await letters.execute(
+        f"CREATE ROLE {role} LOGIN; ALTER DATABASE {name} SET default_transaction_read_only = on"
+    )
+    as_role = database_url.replace("ingestor@", f"{role}@").replace("user=ingestor", f"user={role}")
+    try:
+        code, _, err = await run("dead-letters", "list", cwd=open_path, database_url=as_role)
+        assert (code, err.count("\n")) == (3, 1)
+        await letters.execute(err.rpartition("rights to look: ")[2])
+        code, out, _ = await run("dead-letters", "list", cwd=open_path, database_url=as_role)
+        assert (code, len(out.splitlines())) == (0, 3)
+        for url in (as_role, database_url):
+            code, _, err = await run(
+                "dead-letters", "purge", "--all", "--yes", cwd=open_path, database_url=url
+            )
+            assert (code, "read-only" in err) == (3, True)
+    finally:
+        await letters.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    await letters.close()
+
+
+@pytest.mark.parametrize("action", DEAD_LETTERS)
+async def test_dead_letters_make_no_embedded_database(open_path: Path, action: str) -> None:
+    """With a mistyped DATA_DIR there is none, and that is said."""
+    code, out, err = await run("dead-letters", *DEAD_LETTERS[action], cwd=open_path, database_url="embedded")
+    assert (code, out) == (5, "")
+    assert err.startswith(f"ingestor: there is no embedded database in {open_path / 'data'}: ")
+    assert list(open_path.iterdir()) == []
