@@ -238,14 +238,18 @@ def _files(directory: Directory) -> _Files | None:
     hollow: list[Found] = []
     limit: int | None = None
     for item in reversed(found):
-        first = item.header.first if item.header is not None else _first(directory, item, seed)
-        if first is None:
+        if item.header is not None:
+            first, previous = item.header.first, item.header.previous
+        elif (found_first := _first(directory, item, seed)) is not None:
+            first, previous = found_first, found_first - 1
+        else:
             hollow.append(item)
             continue
-        # The entries of each file end where those of a later one begin.
-        first = first if limit is None else min(first, limit)
-        parts.append(_Part(item, first, limit, item.sequence + 1 in sequences))
-        limit = first
+        parts.append(
+            _Part(item, first if limit is None else min(first, limit), limit, item.sequence + 1 in sequences)
+        )
+        # The entries of each file end with the position that later ones follow.
+        limit = previous + 1 if limit is None else min(limit, previous + 1)
     return _Files(journal, database, seed, committed, found, parts[::-1], hollow[::-1])
 
 

@@ -84,6 +84,19 @@ def test_a_file_without_entries_says_where_the_next_one_comes(tmp_path: Path) ->
     assert (looked(tmp_path).last, looked(tmp_path).committed) == (7, 0)
 
 
+def test_positions_that_were_leapt_over_are_no_gap(tmp_path: Path) -> None:
+    """The file that begins behind them says what it follows."""
+    log = opened(tmp_path)
+    append(log)
+    log.leap()
+    append(log)
+    last = log.last
+    log.close()
+    found = looked(tmp_path, whole=True)
+    assert (found.sound, found.pending_entries, found.last) == (True, 2, last)
+    assert exported(tmp_path, 0) == ([1, last], [])
+
+
 def test_what_a_survived_failure_left_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A part of the write stays behind in the old file; the same entry stands whole in the next."""
     log = opened(tmp_path)
