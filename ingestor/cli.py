@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 EXIT_CODES = """exit codes:
   0    all is well
-  1    unexpected failure (demo: not all that was sent is stored; journal verify: damaged; dead-letters replay: some
-       were refused again; an output that can't be written)
+  1    unexpected failure (demo: not all that was sent is stored; journal verify and export: damaged, or entries are
+       missing; dead-letters replay: some were refused again; an output that can't be written)
   2    a flag or setting is wrong
   3    the database can't be reached, refuses us, is read-only, or has a schema that can't be used
   4    a port is taken, or HOST can't be listened on
   5    DATA_DIR can't be used: not writable, in use by another server, or its journal is not ours or another
-  database's 6    stopped, but acknowledged metrics are lost (JOURNAL=memory, or queued and the disk failed)
+       database's
+  6    stopped, but acknowledged metrics are lost (JOURNAL=memory, or queued and the disk failed)
   129  ended by SIGHUP (a closed terminal); what was begun is undone
   130  the same by Ctrl-C (serve: by a second one, at once)
   143  the same by SIGTERM

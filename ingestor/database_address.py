@@ -18,10 +18,13 @@ from ingestor.storage.embedded.errors import InUse
 @asynccontextmanager
 async def database_url(settings: Settings, *, shared: bool = False) -> AsyncIterator[str]:
     """The database's address; an embedded one runs for as long as the block. With `shared` that of an embedded
-    one that another process runs will do. Raises DataDirProblem."""
+    one that another process runs will do, and none is made. Raises DataDirProblem."""
     if not settings.embedded:
         yield settings.database_url.get_secret_value()
         return
+    if shared and not _is_there(settings.data_dir):
+        msg = f"there is no embedded database in {settings.data_dir}: check DATA_DIR, or set DATABASE_URL"
+        raise DataDirProblem(msg)
     embedded = EmbeddedPostgres(settings.data_dir)
     try:
         try:
@@ -35,6 +38,13 @@ async def database_url(settings: Settings, *, shared: bool = False) -> AsyncIter
         raise DataDirProblem(str(error)) from error
     finally:
         await to_its_end(embedded.stop())
+
+
+def _is_there(data_dir: Path) -> bool:
+    try:
+        return (data_dir / "postgres").exists()
+    except OSError:
+        return True  # whoever tries to start it says why it can't be
 
 
 def _running(data_dir: Path, held: InUse) -> str:

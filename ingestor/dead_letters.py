@@ -1,6 +1,6 @@
 """What `ingestor dead-letters list`, `show`, `replay` and `purge` do. They print, and return exit codes.
 
-They never touch a letter that they were not asked to, and throw nothing away without a yes.
+They never touch a letter that they were not asked to, throw nothing away without a yes, and change no schema.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 
@@ -16,7 +16,7 @@ from ingestor.database_address import database_url
 from ingestor.errors import BadSetting, DatabaseProblem, StorageError
 from ingestor.output import say
 from ingestor.settings import Settings
-from ingestor.storage.database import open_database
+from ingestor.storage.database import open_as_it_is
 from ingestor.storage.letters import Letter, Letters
 
 SOME_STAYED = 1
@@ -56,8 +56,8 @@ async def show(settings: Settings, *, id_: int) -> int:
 async def replay(settings: Settings, *, ids: Sequence[int], all_: bool, service: str | None) -> int:
     """Stores letters' metrics again: those of these ids, or without ids all (of this service). Returns 1 when
     some were refused again. Raises StartupError."""
-    _one_of(ids, all_=all_)
-    async with _letters(settings) as letters:
+    _one_of(ids, all_=all_, filters={"--service": service})
+    async with _letters(settings, to_write=True) as letters:
         chosen = await _chosen(letters, ids, service=service, before=None)
         stored = refused = 0
         async for chunk in letters.replay(chosen):
@@ -78,8 +78,8 @@ async def purge(
 ) -> int:
     """Deletes letters: those of these ids, or without ids all of this service from before that time. Raises
     StartupError."""
-    _one_of(ids, all_=all_)
-    async with _letters(settings) as letters:
+    _one_of(ids, all_=all_, filters={"--service": service, "--before": before})
+    async with _letters(settings, to_write=True) as letters:
         chosen = await _chosen(letters, ids, service=service, before=before)
         if not chosen:
             say("no dead letters")
@@ -96,9 +96,10 @@ async def purge(
 
 
 @asynccontextmanager
-async def _letters(settings: Settings) -> AsyncIterator[Letters]:
+async def _letters(settings: Settings, *, to_write: bool = False) -> AsyncIterator[Letters]:
+    """Those of a database as it is: to bring its schema up to date is for `serve` and `migrate`."""
     async with database_url(settings, shared=True) as url:
-        database = await open_database(url)
+        database = await open_as_it_is(url, to_write=to_write)
         try:
             yield Letters(database)
         except StorageError as error:
@@ -117,10 +118,14 @@ async def _chosen(
     return ids
 
 
-def _one_of(ids: Sequence[int], *, all_: bool) -> None:
-    """Raises BadSetting unless letters are named, or all are meant."""
+def _one_of(ids: Sequence[int], *, all_: bool, filters: Mapping[str, object]) -> None:
+    """Raises BadSetting unless letters are named, or all are meant; of named ones nothing is filtered out."""
     if bool(ids) == all_:
         msg = "name dead letters by their ids, or say --all" if not ids else "either ids or --all"
+        raise BadSetting(msg)
+    given = [name for name, value in filters.items() if value is not None]
+    if ids and given:
+        msg = f"{' and '.join(given)} can't be combined with ids, only with --all"
         raise BadSetting(msg)
 
 

@@ -16,8 +16,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ingestor.database_address import database_url
-from ingestor.errors import JournalProblem
+from ingestor.errors import DatabaseProblem, JournalProblem, StorageError
 from ingestor.journal.directory import DiskDirectory
+from ingestor.journal.inventory import take_inventory
 from ingestor.journal.log import LogLimits, SegmentLog
 from ingestor.journal.survey import Exported, Survey, export, survey
 from ingestor.output import say
@@ -56,7 +57,7 @@ def verify(settings: Settings) -> int:
     for name in told.damaged_files:
         say(f"damaged   {name} was set aside")
     for bad in told.bad:
-        what = "are of an append that never ended, or has not yet" if bad.torn else "can't be read"
+        what = "are of an append that failed or never ended, or has not yet" if bad.torn else "can't be read"
         kind = "torn" if bad.torn else "damaged"
         say(f"{kind:9} {bad.file}: {bad.end - bad.offset} bytes from {bad.offset} on {what}")
     for first, last in told.gaps:
@@ -67,19 +68,33 @@ def verify(settings: Settings) -> int:
 
 
 def exported(settings: Settings, *, after: int | None, pending: bool) -> int:
-    """Prints entries as lines of JSON, each a LogMetricsRequest. Raises JournalProblem."""
+    """Prints entries as lines of JSON, each a LogMetricsRequest. Returns 1 when some are missing, and names them on
+    stderr. Raises JournalProblem."""
+    missing: list[tuple[int, int]] = []
     with _directory(settings) as directory:
         if directory is not None:
-            for entry in export(directory, None if pending else after or 0):
+            wanted = None if pending else after or 0
+            for entry in export(directory, wanted, lambda first, last: missing.append((first, last))):
                 for line in _lines(entry):
                     say(line)
-    return 0
+    if not missing:
+        return 0
+    ranges = ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in missing)
+    print(f"ingestor: damaged or missing, and not exported: entries {ranges}", file=sys.stderr)  # noqa: T201
+    return DAMAGED
 
 
 async def adopt(settings: Settings) -> int:
     """Gives the journal to the database that DATABASE_URL names. Raises StartupError."""
+    await asyncio.to_thread(_must_be_there, settings)  # before an embedded database would be made beside it
     async with database_url(settings) as url:
-        return await _adopt(settings, url)
+        try:
+            return await _adopt(settings, url)
+        except StorageError as error:
+            msg = f"the database can't be used: {error}"
+            raise DatabaseProblem(msg) from error
+        except OSError as error:
+            raise _unusable(settings, error) from error
 
 
 async def _adopt(settings: Settings, url: str) -> int:
@@ -92,16 +107,28 @@ async def _adopt(settings: Settings, url: str) -> int:
             if log.database == database.identity:
                 say(f"nothing to do: the journal in {settings.data_dir} is this database's")
                 return 0
-            await database.begin_cursor(log.id, log.committed_hint, durable=True)
-            waiting = list(log.pending(log.committed_hint))
+            after = await database.adopt_cursor(log.id, log.committed_hint, durable=True)
+            metrics = sum(each.rows for each in log.pending(after))
             log.bind(database.identity)
-            metrics = sum(each.rows for each in waiting)
             say(f"the journal is this database's now; the next start stores {metrics} metrics in it")
         finally:
             await database.close(5.0)
     finally:
         log.close()
     return 0
+
+
+def _must_be_there(settings: Settings) -> None:
+    """Raises JournalProblem where a new journal would be made."""
+    with _directory(settings) as directory:
+        if directory is None or not take_inventory(directory):
+            msg = f"there is no journal in {settings.data_dir}: check DATA_DIR"
+            raise JournalProblem(msg)
+
+
+def _unusable(settings: Settings, error: OSError) -> JournalProblem:
+    reason = (error.strerror or str(error)).lower()
+    return JournalProblem(f"the journal in {settings.data_dir} can't be used: {reason}")
 
 
 @contextmanager
@@ -115,8 +142,7 @@ def _directory(settings: Settings) -> Iterator[DiskDirectory | None]:
     try:
         yield directory
     except OSError as error:
-        msg = f"the journal in {directory.path} can't be read: {(error.strerror or str(error)).lower()}"
-        raise JournalProblem(msg) from error
+        raise _unusable(settings, error) from error
     finally:
         directory.close()
 

@@ -99,7 +99,7 @@ async def adopt(database: Database, journal: DiskJournal) -> None:
     log = journal.log
     if log.database is not None:
         logger.warning("the journal goes on with another database, {}", database.identity)
-    await database.begin_cursor(log.id, log.committed_hint, durable=True)
+    await database.adopt_cursor(log.id, log.committed_hint, durable=True)
     await journal.bind(database.identity)
 
 

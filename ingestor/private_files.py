@@ -9,6 +9,7 @@ unlinked (a waiter could hold the old one), and a held lock is an error, never a
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -28,9 +29,13 @@ class LockHeld(Exception):
 
 def open_private(path: str | os.PathLike[str], flags: int, *, dir_fd: int | None = None) -> int:
     """Opens a regular file that has no other name, with flags of os.open; one that it makes has mode 0600.
-    `path` may be relative to an open directory. Raises NotPrivate, OSError."""
+    `path` may be relative to an open directory. Raises NotPrivate, OSError; FileNotFoundError also for one that is
+    removed meanwhile."""
     fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=dir_fd)
     facts = os.fstat(fd)
+    if facts.st_nlink == 0:  # removed since it was opened
+        os.close(fd)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
     if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
         os.close(fd)
         raise NotPrivate(f"{os.fspath(path)} is not a plain file with one name: look at it, then remove it")

@@ -46,6 +46,15 @@ async def test_help_names_commands_settings_and_exit_codes(tmp_path: Path) -> No
         assert default in out.replace("\n                        ", " ")
 
 
+async def test_help_gives_each_exit_code_a_line_of_its_own(tmp_path: Path) -> None:
+    """It is a table: codes at the beginning of lines, what they mean behind them and in no other column."""
+    _, out, _ = await run("--help", cwd=tmp_path)
+    table = out.partition("exit codes:\n")[2].partition("SIGTERM, SIGHUP and the first")[0]
+    rows = [line for line in table.splitlines() if not line.startswith(" " * 7)]
+    assert [row[:7].strip() for row in rows] == ["0", "1", "2", "3", "4", "5", "6", "129", "130", "143"]
+    assert all(row[:2] == "  " and row[6] == " " and row[7] != " " for row in rows)
+
+
 @pytest.mark.parametrize("command", ["serve", "migrate", "check"])
 async def test_a_bad_setting_is_one_line_and_exit_code_2(tmp_path: Path, command: str) -> None:
     """From a flag and from the environment alike."""

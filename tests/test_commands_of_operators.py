@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import signal
 import subprocess
@@ -11,7 +12,15 @@ from pathlib import Path
 import aiohttp
 import asyncpg
 import pytest
+from pydantic import SecretStr
 
+from ingestor.errors import JournalProblem
+from ingestor.journal.directory import DiskDirectory, DiskFile
+from ingestor.journal.log import LogLimits, Record, SegmentLog
+from ingestor.journal_commands import adopt
+from ingestor.model import MetricBatch, Row
+from ingestor.settings import Settings
+from ingestor.storage.database import open_database
 from tests.server_process import COMMAND, ServerProcess, environment, run, serve
 
 JSON = {"Content-Type": "application/json"}
@@ -104,6 +113,9 @@ async def test_damage_is_found_and_torn_ends_are_no_damage(open_path: Path, data
     code, out, _ = await run("journal", "verify", cwd=open_path)
     assert code == 1
     assert "damaged" in out
+    code, out, err = await run("journal", "export", cwd=open_path)
+    assert (code, len(out.splitlines())) == (1, 2)
+    assert err == "ingestor: damaged or missing, and not exported: entries 1\n"
 
 
 async def test_without_a_journal_there_is_nothing_to_say(tmp_path: Path) -> None:
@@ -149,6 +161,62 @@ async def test_a_journal_is_given_to_another_database(
     assert (code, "nothing to do" in out) == (0, True)
     async with serve(open_path, database_url=another_url) as server:
         await until(server, "ingestor_metrics_committed_total 2.0")
+
+
+@pytest.mark.parametrize(
+    "made", ["", "data", "data/journal"], ids=["nothing", "DATA_DIR", "an empty directory"]
+)
+async def test_only_a_journal_that_is_there_is_given_away(open_path: Path, made: str) -> None:
+    """A mistyped DATA_DIR gets neither a journal nor an embedded database."""
+    (open_path / made).mkdir(parents=True, exist_ok=True)
+    before = sorted(open_path.rglob("*"))
+    code, out, err = await run("journal", "adopt", cwd=open_path, database_url="embedded")
+    assert (code, out) == (5, "")
+    assert err == f"ingestor: there is no journal in {open_path / 'data'}: check DATA_DIR\n"
+    assert sorted(open_path.rglob("*")) == before
+
+
+async def test_a_disk_that_fails_while_a_journal_is_given_away_is_one_line(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is raised has exit code 5; the journal stays whose it was."""
+    log = SegmentLog.open(DiskDirectory.open(tmp_path), LogLimits(1024**2))
+    log.append([Record(1, MetricBatch.of_row(Row(0, "s", "m", 1.0), {}), 0)])
+    log.close()
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(DiskFile, "write", fail)
+    settings = Settings(data_dir=tmp_path, database_url=SecretStr(database_url))
+    with pytest.raises(JournalProblem, match="can't be used: input/output error") as told:
+        await adopt(settings)
+    assert told.value.exit_code == 5
+    monkeypatch.undo()
+    log = SegmentLog.open(DiskDirectory.open(tmp_path), LogLimits(1024**2))
+    assert (log.database, log.last) == (None, 1)
+    log.close()
+
+
+async def test_what_another_database_stored_meanwhile_is_not_stored_in_the_first(
+    open_path: Path, database_url: str, another_url: str
+) -> None:
+    """The journal goes to a second database and back, by starts alone and by `adopt`: each has its own rows."""
+    for value, url in enumerate([database_url, another_url, database_url], 1):
+        async with serve(open_path, database_url=url) as server:
+            await post(server, value)
+            await until(server, "ingestor_metrics_committed_total 1.0")
+            assert await server.stop(signal.SIGTERM) == 0
+    code, out, _ = await run("journal", "adopt", cwd=open_path, database_url=another_url)
+    assert (code, "stores 0 metrics" in out) == (0, True)
+    async with serve(open_path, database_url=another_url) as server:
+        await post(server, 4)
+        await until(server, "ingestor_metrics_committed_total 1.0")
+    for url, values in ((database_url, [1, 3]), (another_url, [2, 4])):
+        connection = await asyncpg.connect(url)
+        rows = await connection.fetch("SELECT value FROM metrics ORDER BY value")
+        assert [row["value"] for row in rows] == values
+        await connection.close()
 
 
 @pytest.fixture
@@ -218,8 +286,98 @@ async def test_dead_letters_are_deleted_only_with_a_yes(
     await letters.close()
 
 
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ("replay 1 2 --service a", "--service can't"),
+        ("purge 1 --service a --yes", "--service can't"),
+        ("purge 1 --before 2026-01-02 --yes", "--before can't"),
+        ("purge 1 --service a --before 2026-01-02 --yes", "--service and --before can't"),
+    ],
+)
+async def test_ids_and_filters_together_are_refused(tmp_path: Path, flags: str, named: str) -> None:
+    """Whoever gives both believes that the filter holds, and would lose what it was to spare."""
+    code, out, err = await run(
+        "dead-letters", *flags.split(), cwd=tmp_path, database_url="postgresql://127.0.0.1:1/d"
+    )
+    assert (code, out) == (2, "")
+    assert err == f"ingestor: {named} be combined with ids, only with --all\n"
+
+
 async def test_the_embedded_database_of_a_running_server_is_asked(open_path: Path) -> None:
     """By its socket: it is not started twice."""
     async with serve(open_path, database_url="embedded"):
         code, out, err = await run("dead-letters", "list", cwd=open_path, database_url="embedded")
         assert (code, out) == (0, "no dead letters\n"), err
+
+
+DEAD_LETTERS = {
+    "list": ["list"],
+    "show": ["show", "1"],
+    "replay": ["replay", "--all"],
+    "purge": ["purge", "--all", "--yes"],
+}
+
+
+@pytest.mark.parametrize("action", DEAD_LETTERS)
+@pytest.mark.parametrize("schema", ["none", "older", "newer"])
+async def test_dead_letters_change_no_schema(
+    tmp_path: Path, database_url: str, action: str, schema: str
+) -> None:
+    """An older one, and none, they leave to `migrate`, a newer one to a newer release; nothing is changed."""
+    connection = await asyncpg.connect(database_url)
+    if schema != "none":
+        await (await open_database(database_url)).close(5)
+    if schema == "older":
+        await connection.execute(
+            "DROP TABLE dead_letters; DELETE FROM ingestor_migrations WHERE name = 'dead_letters'"
+        )
+    elif schema == "newer":
+        await connection.execute("INSERT INTO ingestor_migrations VALUES (9999, 'from_the_future')")
+    before = await _relations(connection)
+    code, out, err = await run("dead-letters", *DEAD_LETTERS[action], cwd=tmp_path, database_url=database_url)
+    assert (code, out, err.count("\n")) == (3, "", 1)
+    assert ("run that release" if schema == "newer" else "0006 dead_letters): check DATABASE_URL") in err
+    assert ("ingestor migrate" in err) == (schema != "newer")
+    assert await _relations(connection) == before
+    await connection.close()
+
+
+async def _relations(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
+    rows = await connection.fetch("SELECT oid::regclass::text AS name FROM pg_class ORDER BY 1")
+    return [row["name"] for row in rows]
+
+
+async def test_who_only_looks_needs_no_rights_to_write(
+    open_path: Path, database_url: str, letters: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """A role that may read will do, and so will a standby; what is missing is named. Deleting needs more."""
+    name = await letters.fetchval("SELECT current_database()")
+    role = f"reader_{name}"
+    await letters.execute(
+        f"CREATE ROLE {role} LOGIN; ALTER DATABASE {name} SET default_transaction_read_only = on"
+    )
+    as_role = database_url.replace("ingestor@", f"{role}@").replace("user=ingestor", f"user={role}")
+    try:
+        code, _, err = await run("dead-letters", "list", cwd=open_path, database_url=as_role)
+        assert (code, err.count("\n")) == (3, 1)
+        await letters.execute(err.rpartition("rights to look: ")[2])
+        code, out, _ = await run("dead-letters", "list", cwd=open_path, database_url=as_role)
+        assert (code, len(out.splitlines())) == (0, 3)
+        for url in (as_role, database_url):
+            code, _, err = await run(
+                "dead-letters", "purge", "--all", "--yes", cwd=open_path, database_url=url
+            )
+            assert (code, "read-only" in err) == (3, True)
+    finally:
+        await letters.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    await letters.close()
+
+
+@pytest.mark.parametrize("action", DEAD_LETTERS)
+async def test_dead_letters_make_no_embedded_database(open_path: Path, action: str) -> None:
+    """With a mistyped DATA_DIR there is none, and that is said."""
+    code, out, err = await run("dead-letters", *DEAD_LETTERS[action], cwd=open_path, database_url="embedded")
+    assert (code, out) == (5, "")
+    assert err.startswith(f"ingestor: there is no embedded database in {open_path / 'data'}: ")
+    assert list(open_path.iterdir()) == []

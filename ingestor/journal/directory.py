@@ -120,7 +120,10 @@ class DiskDirectory:
         found: dict[str, int] = {}
         with os.scandir(self._fd) as entries:
             for entry in entries:
-                facts = entry.stat(follow_symlinks=False)
+                try:
+                    facts = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:  # removed since its name was read
+                    continue
                 if not stat.S_ISDIR(facts.st_mode):
                     found[entry.name] = facts.st_size
         return found

@@ -35,7 +35,8 @@ class Found:
 
 
 def take_inventory(directory: Directory) -> list[Found]:
-    """The segments, oldest first. Raises JournalProblem, OSError."""
+    """The segments, oldest first; without those that a server, which uses them, removes meanwhile. Raises
+    JournalProblem, OSError."""
     names: dict[int, tuple[str, int]] = {}
     for name, size_bytes in directory.sizes().items():
         if name.startswith(".") or name == LOCK:
@@ -46,7 +47,8 @@ def take_inventory(directory: Directory) -> list[Found]:
         if sequence in names:
             raise problem(directory, name, f"has the number of {names[sequence][0]}", "move one of them away")
         names[sequence] = (name, size_bytes)
-    return [_look(directory, names[sequence][0], sequence, names[sequence][1]) for sequence in sorted(names)]
+    looked = (_look(directory, name, sequence, size) for sequence, (name, size) in sorted(names.items()))
+    return [found for found in looked if found is not None]
 
 
 def identity(directory: Directory, found: list[Found]) -> tuple[UUID, UUID | None]:
@@ -74,8 +76,11 @@ def not_ours(directory: Directory, name: str) -> JournalProblem:
     return problem(directory, name, "is no file of the journal's", "move it away")
 
 
-def _look(directory: Directory, name: str, sequence: int, size_bytes: int) -> Found:
-    file = directory.open_file(name)
+def _look(directory: Directory, name: str, sequence: int, size_bytes: int) -> Found | None:
+    try:
+        file = directory.open_file(name)
+    except FileNotFoundError:
+        return None
     try:
         data = file.read(0, min(size_bytes, frames.HEADER_BYTES_MAX))
     finally:

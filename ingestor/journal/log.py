@@ -117,7 +117,8 @@ class SegmentLog:
         self._segments = found.segments
         self._tail = found.tail
         self._last = found.last
-        self._committed = found.committed
+        # What was removed had been committed, whatever the last cursor says.
+        self._committed = max(found.committed, self._removed_to())
         self._hinted = found.committed
         self._hinted_at_s = 0.0
         self._reader = Reader(directory, self._seed, found.segments, found.tail, found.recovery)
@@ -231,12 +232,11 @@ class SegmentLog:
         position of what it lacks and isn't retained any more, if that is so."""
         self._committed = min(position, self._last)
         self._retention.rewound(self._committed)
-        oldest = next((segment for segment in self._segments if not segment.empty), self._segments[-1])
-        lacking = min(oldest.first - 1, oldest.header.previous)
-        if position >= lacking:
+        removed_to = self._removed_to()
+        if position >= removed_to:
             return None
-        self.recovery.note(Gap(position + 1, lacking, "removed files"))
-        return position + 1, lacking
+        self.recovery.note(Gap(position + 1, removed_to, "removed files"))
+        return position + 1, removed_to
 
     def skip_to(self, position: int) -> None:
         """The database has everything up to there, which is more than was ever here: the next entry comes
@@ -278,6 +278,11 @@ class SegmentLog:
             self._reader.close()
             self._tail.close()
             self._directory.release()
+
+    def _removed_to(self) -> int:
+        """The last position before the oldest that is retained."""
+        oldest = next((segment for segment in self._segments if not segment.empty), self._segments[-1])
+        return min(oldest.first - 1, oldest.header.previous)
 
     def _encoded(self, records: Sequence[Record]) -> list[bytes]:
         written: list[bytes] = []

@@ -1,6 +1,7 @@
 """The table `ingestor_journals`: how far each journal has got in this database.
 
-A cursor is only moved in the transaction that stores what it passes, and only from where it was believed to stand.
+A cursor is only moved in the transaction that stores what it passes, and only from where it was believed to stand;
+but for a journal that comes from another database, which has stored what lies between.
 """
 
 from __future__ import annotations
@@ -20,6 +21,13 @@ _POSITION = "SELECT position FROM ingestor_journals WHERE journal = $1"
 # A journal that this database has not heard of has committed nothing here (it is a new one, or an older backup).
 _BEGIN = """
 INSERT INTO ingestor_journals (journal, position, durable) VALUES ($1, $2, $3) ON CONFLICT (journal) DO NOTHING
+"""
+# What a journal has had committed elsewhere is not stored here, too; and what it has here is never stored again.
+_ADOPT = """
+INSERT INTO ingestor_journals AS here (journal, position, durable) VALUES ($1, $2, $3)
+  ON CONFLICT (journal) DO UPDATE SET position = greatest(here.position, excluded.position),
+    durable = excluded.durable, updated_at = now()
+  RETURNING position
 """
 _FORGET = "DELETE FROM ingestor_journals WHERE journal = $1"
 _TOUCH = "UPDATE ingestor_journals SET updated_at = now() WHERE journal = ANY ($1::uuid[])"
@@ -59,6 +67,13 @@ class Cursors:
         """From now on this process moves it; it begins at `position`, unless it is there already."""
         await self._statements.execute(_BEGIN, journal, position, durable)
         self._durable[journal] = durable
+
+    async def adopt(self, journal: UUID, position: int, *, durable: bool) -> int:
+        """The same for a journal that comes from another database, which has all up to `position`: a cursor that it
+        left here is not believed to be less. Returns where it stands now."""
+        stands_at = await self._statements.execute(_ADOPT, journal, position, durable)
+        self._durable[journal] = durable
+        return int(str(stands_at))
 
     async def forget(self, journal: UUID) -> None:
         """The journal has come to its end."""

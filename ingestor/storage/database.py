@@ -51,6 +51,7 @@ _REMEDIES = {
     "57P03": "try again when the server has started",
 }
 _IDENTITY = "SELECT id FROM ingestor_database"
+_LOOKED_AT = ("ingestor_migrations", "ingestor_database", "dead_letters")
 REQUEST_ID_WINDOW_S = 86_400.0
 _PURGED_MAX, _PURGES_MAX = 5_000, 1_000
 _FACTS = """
@@ -145,6 +146,12 @@ class Database:
         with storage_errors():
             await self._cursors.begin(journal, position, durable=durable)
 
+    async def adopt_cursor(self, journal: UUID, position: int, *, durable: bool) -> int:
+        """The same for a journal of which another database has all up to `position`: its cursor here is moved on to
+        there, if it stands before that. Returns where it stands now."""
+        with storage_errors():
+            return await self._cursors.adopt(journal, position, durable=durable)
+
     async def forget_cursor(self, journal: UUID) -> None:
         """The journal has come to its end, and nothing of it will be asked for again."""
         with storage_errors():
@@ -197,11 +204,7 @@ async def open_database(
 ) -> Database:
     """Connects, migrates, sets up the column store if it is chosen, and looks. Raises DatabaseProblem with one line
     that says what to do."""
-    with _explained(url):
-        # None is kept open for its own sake: a worker that retries is all the reconnecting that we need.
-        pool = await asyncpg.create_pool(
-            url, min_size=0, max_size=_POOL_SIZE_MAX, reset=leave_as_it_is, **_CONNECT
-        )
+    pool = await _pool(url)
     try:
         with _explained(url):
             async with pool.acquire() as connection:
@@ -219,6 +222,51 @@ async def open_database(
     except BaseException:  # cancelled, too: no connection may stay behind; it is raised again
         pool.terminate()
         raise
+
+
+async def open_as_it_is(url: str, *, to_write: bool) -> Database:
+    """Connects to a database that has this release's schema, and changes nothing. Without `to_write` a standby will
+    do, and a role that may only read. Raises DatabaseProblem with one line that says what to do."""
+    pool = await _pool(url)
+    try:
+        with _explained(url):
+            async with pool.acquire() as connection:
+                found = await facts(connection)
+                _fit(found)
+                if to_write:
+                    await _check_writable(connection, url)
+                identity = await _identity_if_migrated(connection, url, found.role)
+                if to_write:
+                    await _may_write(connection, found)
+            return Database(pool, found, identity, [], None)
+    except BaseException:  # cancelled, too: no connection may stay behind; it is raised again
+        pool.terminate()
+        raise
+
+
+async def _pool(url: str) -> Pool:
+    with _explained(url):
+        # None is kept open for its own sake: a worker that retries is all the reconnecting that we need.
+        return await asyncpg.create_pool(
+            url, min_size=0, max_size=_POOL_SIZE_MAX, reset=leave_as_it_is, **_CONNECT
+        )
+
+
+async def _identity_if_migrated(connection: AnyConnection, url: str, role: str) -> UUID:
+    """Raises DatabaseProblem for a schema that is older or newer, and when the role may not even see that."""
+    try:
+        todo = await pending(connection)
+        if not todo:
+            return UUID(str(await connection.fetchval(_IDENTITY)))
+    except asyncpg.InsufficientPrivilegeError:
+        msg = f"the role {role} lacks rights to look: GRANT SELECT ON {', '.join(_LOOKED_AT)} TO {role}"
+        raise DatabaseProblem(msg) from None
+    names = ", ".join(f"{migration.version:04} {migration.name}" for migration in todo)
+    msg = (
+        f"the database at {redacted(url)} does not have this release's schema (it lacks {names}):"
+        " check DATABASE_URL, or bring it up to date: ingestor migrate"
+    )
+    raise DatabaseProblem(msg)
 
 
 async def inspect(url: str) -> tuple[DatabaseFacts, list[Migration]]:

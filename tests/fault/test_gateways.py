@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from pathlib import Path
 
 import aiohttp
@@ -108,7 +109,8 @@ async def test_a_disk_that_is_full_and_freed(trial: Trial, small_disk: Path) -> 
                 async with holder.transaction():
                     await holder.execute("LOCK TABLE metrics IN ACCESS EXCLUSIVE MODE")
                     ballast = small_disk / "ballast"
-                    ballast.write_bytes(bytes(12 * MIB))
+                    free = os.statvfs(small_disk)
+                    ballast.write_bytes(bytes(max(0, free.f_bavail * free.f_frsize - 6 * MIB)))
                     async with asyncio.timeout(60):
                         while (await server.ready())["status"] != "not ready":
                             await asyncio.sleep(0.05)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from ingestor.errors import Conflict
+from ingestor.errors import Conflict, Unavailable
 from ingestor.journal import RequestIds, commits, request_ids
 from ingestor.journal.commits import Commits
 from ingestor.journal.receipts import Offer, Receipt
@@ -75,11 +75,28 @@ async def test_who_came_second_hears_of_the_first() -> None:
         ids.hold(named, receipt_of(made), lambda: None, Ack.QUEUED)
         kept.add(1, number, made)
     placed = tuple(Placed(number, 1, named) for number, named in enumerate((same, other, own)))
-    outcome = Outcome([DeadRow(1, None, "used before")], duplicates=[0], conflicts=[1])
+    refused = [DeadRow(1, None, "used before"), DeadRow(2, "23514", "bad")]
+    outcome = Outcome(refused, duplicates=[0], conflicts=[1])
     kept.settled([Entry(1, batch(3), 0.0, placed)], outcome)
     first, second, third = (receipt_of(made) for made in offers)
     assert await asyncio.wait_for(first.reached(Ack.COMMITTED), 5) == dead
     with pytest.raises(Conflict):
         await asyncio.wait_for(second.reached(Ack.COMMITTED), 5)
-    assert await asyncio.wait_for(third.reached(Ack.COMMITTED), 5) == ()
+    assert await asyncio.wait_for(third.reached(Ack.COMMITTED), 5) == (DeadRow(0, "23514", "bad"),)
     assert await ids.find(other) is None, "the loser's is not what its name stands for"
+
+
+async def test_what_is_lost_is_told_to_those_whom_it_is_about() -> None:
+    """And to nobody else: what was read before is still on its way, and what comes later is good."""
+    kept = Commits(RequestIds(), lambda: None)
+    offers = {position: offer(Ack.COMMITTED) for position in (1, 2, 3, 4)}
+    for position, made in offers.items():
+        kept.add(position, 0, made)
+    kept.lost(1, 3)
+    assert len(kept) == 2
+    for position in (2, 3):
+        with pytest.raises(Unavailable, match="lost"):
+            await receipt_of(offers[position]).reached(Ack.COMMITTED)
+    kept.settled([Entry(1, batch(), 0.0), Entry(4, batch(), 0.0)], Outcome())
+    for position in (1, 4):
+        assert await receipt_of(offers[position]).reached(Ack.COMMITTED) == ()

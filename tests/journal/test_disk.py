@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -200,3 +201,19 @@ async def test_the_age_of_what_waits_survives_a_restart(tmp_path: Path) -> None:
         await asyncio.sleep(0.05)
     async with opened(tmp_path / "journal") as (journal, _):
         assert 0.05 <= journal.oldest_age_s() < 30
+
+
+async def test_what_was_removed_is_known_to_be_committed(tmp_path: Path) -> None:
+    """Files go once they are committed, and a crash may come before the log says so: no gap is reported."""
+    for number in range(3):
+        async with opened(tmp_path, at=number) as (journal, log):
+            await journal.bind(UUID(int=number))  # begins a file
+            await journal.offer(batch(), Ack.JOURNALED)
+    async with opened(tmp_path, at=None) as (journal, log):
+        log.committed(2)
+        oldest = min(tmp_path.glob("journal/*.segment"))
+        hint = log.committed_hint
+        assert oldest.name > "000000000001.segment"
+    async with opened(tmp_path, at=None) as (journal, log):
+        assert (log.committed_hint, log.recovery.gaps) == (hint, [])
+        assert (log.first, journal.held_rows) == (3, 1)

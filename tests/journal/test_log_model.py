@@ -25,6 +25,7 @@ from loguru import logger
 
 from ingestor.errors import JournalProblem
 from ingestor.journal.log import AppendFailed, JournalFull, LogLimits, Record, SegmentLog
+from ingestor.journal.survey import Survey, survey
 from ingestor.model import MetricBatch, Row
 from tests.journal.forgetful_disk import OPERATIONS, POWER_LOSS, UNBOUNDED_BYTES, Disk, Fault, PowerLoss
 
@@ -83,12 +84,15 @@ class World:
         assert self.log is None
         self.met = meets
         directory = self.disk.boot()
+        looked = survey(directory, whole=False)
         with self.faults(faults):
             try:
                 self.log = SegmentLog.open(directory, self.limits, lambda: self.now_s)
             except JournalProblem:
                 assert self._unwell(faults), "it can't be opened, although the disk is well"
                 return
+        if not faults and looked is not None:
+            self._compare_survey(looked)
         self._compare_opened()
 
     def meet(self) -> None:
@@ -217,6 +221,14 @@ class World:
         removed = {position for position in self.acked if position < log.first}
         assert all(position <= self.told for position in removed - self.gone)
         self.gone |= removed
+
+    def _compare_survey(self, looked: Survey) -> None:
+        """Who only looked has found what the start found."""
+        log = self.opened()
+        assert (looked.committed, looked.last) == (log.committed_hint, log.last)
+        assert looked.pending_entries == len(list(log.pending(log.committed_hint)))
+        amiss = log.recovery.gaps or log.recovery.damaged
+        assert looked.sound == (not amiss)
 
     def _compare_opened(self) -> None:
         """What a new process finds becomes what is there."""

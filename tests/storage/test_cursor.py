@@ -206,6 +206,21 @@ async def test_a_cursor_begins_once_and_may_be_forgotten(database: Database) -> 
     assert await database.cursor(journal) is None
 
 
+async def test_a_journal_that_comes_back_goes_on_behind_what_another_database_has(
+    database: Database, reader: Reader
+) -> None:
+    """Adopting moves a cursor that was left behind, never back; one that is there for others is not touched."""
+    journal, other = uuid4(), uuid4()
+    await database.begin_cursor(other, 2, durable=True)
+    assert await database.adopt_cursor(journal, 5, durable=True) == 5
+    assert await database.adopt_cursor(journal, 9, durable=True) == 9
+    assert await database.adopt_cursor(journal, 7, durable=True) == 9
+    assert [await database.cursor(each) for each in (journal, other)] == [9, 2]
+    gateway = Gateway(database, journal, position=9)
+    await gateway.store(batch_of(1.0))
+    assert (await gateway.cursor(), await values_in(reader)) == (10, [1.0])
+
+
 async def test_only_cursors_that_nobody_uses_are_purged(
     database: Database, database_url: str, reader: Reader
 ) -> None:

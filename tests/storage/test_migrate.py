@@ -163,7 +163,9 @@ async def test_a_role_without_rights_is_told_what_to_do(database_url: str) -> No
         assert database.facts.role == role
         labels = label_set({"a": "b"})
         row = Row(microseconds(datetime.now(UTC)), "s", "m", 1.0, labels.id)
-        await Gateway(database).store(MetricBatch.of_row(row, {labels.id: labels.document}))
+        gateway = Gateway(database)
+        await gateway.store(MetricBatch.of_row(row, {labels.id: labels.document}))
+        assert await database.adopt_cursor(gateway.journal, 7, durable=True) == 7
         await database.close(5)
     finally:
         await run(database_url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
