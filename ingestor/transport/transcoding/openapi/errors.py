@@ -7,15 +7,13 @@ from typing import Any
 
 from google.protobuf.message import Message
 from google.rpc.code_pb2 import Code
-from google.rpc.error_details_pb2 import BadRequest, RetryInfo
 
 from ingestor.errors import Later, Refusal, WrongMethod
-from ingestor.transport.status import INTERNAL, TABLE, Answer
+from ingestor.transport.status import DETAILS, INTERNAL, TABLE, Answer
 from ingestor.transport.transcoding.openapi.schemas import Schema, Schemas
 
 _STATUS = "google.rpc.Status"
 _ERROR: Schema = {"$ref": f"#/components/schemas/{_STATUS}"}
-_DETAILS: tuple[type[Message], ...] = (BadRequest, RetryInfo)
 _RETRY_AFTER = {
     "Retry-After": {
         "description": "After how many seconds the same request may be sent again.",
@@ -48,7 +46,7 @@ def error_responses() -> dict[str, Any]:
 
 def error_schemas(schemas: Schemas) -> dict[str, Schema]:
     """google.rpc.Status and its details; `schemas` makes what they hold."""
-    details = {kind.DESCRIPTOR.full_name: _detail(kind, schemas) for kind in _DETAILS}
+    details = {kind.DESCRIPTOR.full_name: _detail(kind, schemas) for kind in DETAILS}
     status: Schema = {
         "type": "object",
         "title": "Status",

@@ -39,7 +39,7 @@ def query_parameters(
     """One for each field that neither path nor body set; messages give those of their fields, as `a.b`."""
     if body == "*":
         return []
-    return list(_below(request, schemas, bound | {body}, (), ()))
+    return list(_below(request, (), bound | {body}, schemas))
 
 
 def _path_parameter(request: Descriptor, variable: Variable, schemas: Schemas) -> Parameter:
@@ -49,7 +49,7 @@ def _path_parameter(request: Descriptor, variable: Variable, schemas: Schemas) -
         field = list(_fields_on(request, variable.field))[-1]
         told = [schemas.told_of(field)]
         if variable.whole:
-            schema = _plain(field, schemas)
+            schema = schemas.element(field)
         else:
             told.append(f"The field is what `{variable.pattern}` stands for in the path.")
     if variable.many:
@@ -61,41 +61,38 @@ def _path_parameter(request: Descriptor, variable: Variable, schemas: Schemas) -
 
 
 def _below(
-    descriptor: Descriptor,
-    schemas: Schemas,
-    taken: frozenset[str],
-    above: tuple[str, ...],
-    names: tuple[str, ...],
+    message: Descriptor, above: tuple[FieldDescriptor, ...], taken: frozenset[str], schemas: Schemas
 ) -> Iterator[Parameter]:
-    """`above` is the path to this message in proto names, with `names` in JSON names; a message that holds itself
-    is entered once."""
-    for field in descriptor.fields:
-        path, shown = (*above, field.name), (*names, field.json_name)
-        if ".".join(path) in taken:
-            continue
-        below = field.message_type
-        if (entry := map_entry(field)) is not None:
-            if entry.fields_by_name["value"].message_type is None:
-                yield _map_parameter(".".join(shown), field, schemas)
-        elif below is None or below.full_name in _IN_A_QUERY or is_wrapper(below):
-            if field.enum_type is None or field.enum_type.full_name != NULL_VALUE:
-                yield _query_parameter(".".join(shown), field, schemas)
-        elif (
-            not field.is_repeated and not is_well_known(below) and not _holds_itself(below, descriptor, path)
-        ):
-            yield from _below(below, schemas, taken, path, shown)
+    """Those of a message's fields; `above` is the way to it."""
+    for field in message.fields:
+        fields = (*above, field)
+        if ".".join(each.name for each in fields) not in taken:
+            yield from _of_field(fields, taken, schemas)
 
 
-def _holds_itself(below: Descriptor, descriptor: Descriptor, path: tuple[str, ...]) -> bool:
-    return len(path) > _DEPTH_MAX or below.full_name == descriptor.full_name
+def _of_field(
+    fields: tuple[FieldDescriptor, ...], taken: frozenset[str], schemas: Schemas
+) -> Iterator[Parameter]:
+    """Those of the last of these fields, each of which is in the message of the one before it."""
+    field = fields[-1]
+    name, below = ".".join(each.json_name for each in fields), field.message_type
+    if (entry := map_entry(field)) is not None:
+        if entry.fields_by_name["value"].message_type is None:
+            yield _map_parameter(name, field, schemas)
+    elif below is None or below.full_name in _IN_A_QUERY or is_wrapper(below):
+        if field.enum_type is None or field.enum_type.full_name != NULL_VALUE:
+            yield _query_parameter(name, field, schemas)
+    elif not field.is_repeated and not is_well_known(below) and not _entered(below, fields):
+        yield from _below(below, fields, taken, schemas)
 
 
-# Types that hold each other end somewhere, and nobody writes longer names.
-_DEPTH_MAX = 4
+def _entered(message: Descriptor, fields: tuple[FieldDescriptor, ...]) -> bool:
+    """Whether these fields lead through this type already: a message may hold itself."""
+    return message in [each.containing_type for each in fields]
 
 
 def _query_parameter(name: str, field: FieldDescriptor, schemas: Schemas) -> Parameter:
-    schema = _plain(field, schemas)
+    schema = schemas.element(field)
     parameter: Parameter = {"name": name, "in": "query"}
     if field.is_repeated:
         parameter |= {"style": "form", "explode": True}
@@ -107,13 +104,6 @@ def _map_parameter(name: str, field: FieldDescriptor, schemas: Schemas) -> Param
     parameter = {"name": name, "in": "query", "style": "deepObject", "explode": True}
     told = "\n\n".join(filter(None, [schemas.told_of(field), f"An entry is written `{name}[key]=value`."]))
     return _described({**parameter, "schema": schemas.unmarked(field)}, told)
-
-
-def _plain(field: FieldDescriptor, schemas: Schemas) -> dict[str, Any]:
-    """A value's schema where no JSON is: there is no null, and no difference between a number and its text."""
-    if field.message_type is not None and is_wrapper(field.message_type):
-        field = field.message_type.fields_by_name["value"]
-    return schemas.value(field)
 
 
 def _described(parameter: Parameter, text: str) -> Parameter:

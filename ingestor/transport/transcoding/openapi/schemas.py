@@ -140,13 +140,19 @@ class Schemas:
             return {"type": "string", "format": "byte", "contentEncoding": "base64"}
         return dict(_SCALARS.get(field.cpp_type, {"type": "string"}))
 
+    def element(self, field: FieldDescriptor) -> Schema:
+        """The same of an element of a list, of a map, or of a query, where null is no value."""
+        if field.message_type is not None and is_wrapper(field.message_type):
+            field = field.message_type.fields_by_name["value"]
+        return self.value(field)
+
     def unmarked(self, field: FieldDescriptor) -> Schema:
         """The same without its comment."""
         if (entry := map_entry(field)) is not None:
             key, value = (entry.fields_by_name[name] for name in ("key", "value"))
-            return {"type": "object", **_keys(key), "additionalProperties": self.value(value)}
+            return {"type": "object", **_keys(key), "additionalProperties": self.element(value)}
         if field.is_repeated:
-            return {"type": "array", "items": self.value(field)}
+            return {"type": "array", "items": self.element(field)}
         return self.value(field)
 
     def _enum(self, enum: EnumDescriptor) -> Schema:
