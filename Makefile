@@ -44,8 +44,9 @@ lint: setup ## formatting, types, the import law, the proto, and gen/ against th
 gen: setup ## write gen/ from proto/
 	$(BIN)/python scripts/gen.py
 
-fuzz: setup ## drive the decoders with hostile bytes for long; FUZZ_CASES= and FUZZ_SEED= are heeded
-	FUZZ_CASES=$${FUZZ_CASES:-500000} $(BIN)/python -m pytest tests/columns/test_fuzz.py -s $(ARGS)
+fuzz: setup ## drive decoders and HTTP API with hostile bytes for long; FUZZ_CASES=, API_FUZZ_CASES= and FUZZ_SEED= are heeded
+	FUZZ_CASES=$${FUZZ_CASES:-500000} API_FUZZ_CASES=$${API_FUZZ_CASES:-1000} \
+	  $(BIN)/python -m pytest tests/columns/test_fuzz.py tests/transport/openapi/test_api.py -s $(ARGS)
 
 faults: setup ## break everything around a server under load, for long; FAULT_ROUNDS= and FAULT_SEED= are heeded
 	FAULT_ROUNDS=$${FAULT_ROUNDS:-20} $(BIN)/python -m pytest tests/fault tests/journal/test_log_model.py $(ARGS)

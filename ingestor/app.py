@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from loguru import logger
 
+from ingestor import __version__
 from ingestor.batching import Backoff
 from ingestor.errors import DataDirProblem
 from ingestor.journal import DiskJournal, RequestIds
@@ -27,9 +28,10 @@ from ingestor.telemetry import Health, Telemetry
 from ingestor.telemetry.registry import CONTENT_TYPE
 from ingestor.transport import columns
 from ingestor.transport.grpc import GrpcServer
-from ingestor.transport.http import HttpServer, Page, json_page
-from ingestor.transport.rpc import ColumnOptions, Descriptors
+from ingestor.transport.http import Content, HttpServer, Page, documentation, json_page
+from ingestor.transport.rpc import ColumnOptions, Descriptors, Rpc
 from ingestor.transport.transcoding import Router
+from ingestor.transport.transcoding.openapi import Info, describe
 
 _GENERATED = "ingestor_api"
 _EMBEDDED_BACKOFF = Backoff(first_s=1.0)
@@ -196,7 +198,7 @@ class App:
         grpc = GrpcServer(rpcs, message_bytes_max=settings.message_bytes_max, lane=settings.grpc_lane)
         http = HttpServer(
             Router(rpcs, descriptors.pool, elements_max=limits.rows_max),
-            _pages(health, self.telemetry, journal),
+            {**_pages(health, self.telemetry, journal), **_documentation(descriptors, rpcs)},
             body_bytes_max=settings.message_bytes_max,
         )
         self._ends.push_async_callback(self._close_fronts, grpc, http)
@@ -241,10 +243,10 @@ async def to_its_end(cleanup: Awaitable[object]) -> None:
 
 
 def _pages(health: Health, telemetry: Telemetry, journal: Journal) -> dict[str, Page]:
-    async def healthz() -> tuple[int, str, bytes]:
+    async def healthz() -> Content:
         return json_page(200, {"status": "alive"})
 
-    async def readyz() -> tuple[int, str, bytes]:
+    async def readyz() -> Content:
         looked = await health.look()
         pending = {"metrics": journal.held_rows, "oldest_age_seconds": round(journal.oldest_age_s(), 3)}
         body: dict[str, object] = {"status": looked.status, "checks": looked.checks, "pending": pending}
@@ -252,10 +254,15 @@ def _pages(health: Health, telemetry: Telemetry, journal: Journal) -> dict[str, 
             body["journal"] = {"bytes": journal.size_bytes, "room_bytes": journal.room_bytes}
         return json_page(503 if looked.status == "not ready" else 200, body)
 
-    async def metrics() -> tuple[int, str, bytes]:
-        return 200, CONTENT_TYPE, telemetry.render()
+    async def metrics() -> Content:
+        return Content(200, CONTENT_TYPE, telemetry.render())
 
     return {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics}
+
+
+def _documentation(descriptors: Descriptors, rpcs: list[Rpc]) -> dict[str, Page]:
+    info = Info("Analytics ingestor", __version__)
+    return documentation(describe(descriptors.files, descriptors.pool, {rpc.path for rpc in rpcs}, info))
 
 
 def _countdown(seconds: float) -> Callable[[], float]:

@@ -6,7 +6,7 @@ It refuses at start what the server can't serve, with the rpc's name.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from betterproto2.casing import snake_case
 from google.api import annotations_pb2
 from google.api.http_pb2 import HttpRule
 from google.protobuf.descriptor import Descriptor, ServiceDescriptor
-from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodDescriptorProto
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
@@ -188,10 +188,10 @@ class Descriptors:
     """The FileDescriptorSet of an API, as a pool to make messages from and as the rules of its methods."""
 
     def __init__(self, descriptor_set: bytes) -> None:
-        parsed = FileDescriptorSet.FromString(descriptor_set)
+        self.files: Sequence[FileDescriptorProto] = FileDescriptorSet.FromString(descriptor_set).file
         self.pool = DescriptorPool()
         self._methods: dict[str, MethodDescriptorProto] = {}
-        for file in parsed.file:
+        for file in self.files:
             self.pool.Add(file)
             for service in file.service:
                 for method in service.method:

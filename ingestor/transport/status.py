@@ -41,6 +41,8 @@ TABLE: dict[type[errors.Refusal], Answer] = {
     errors.WrongMethod: Answer(Code.UNIMPLEMENTED, 405),
     errors.WrongMediaType: Answer(Code.INVALID_ARGUMENT, 415),
 }
+DETAILS: tuple[type[Message], ...] = (BadRequest, RetryInfo)
+"""All that `details_of` gives."""
 INTERNAL = Answer(Code.INTERNAL, 500)
 
 

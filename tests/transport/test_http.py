@@ -16,7 +16,7 @@ import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
 from loguru import logger
 
-from ingestor.transport.http import HttpServer, Page
+from ingestor.transport.http import Content, HttpServer, Page
 from ingestor.transport.transcoding import Router, json_body
 from tests.gateway import Gateway, gateway
 
@@ -464,7 +464,7 @@ async def test_a_probe_that_hangs_is_given_up_and_holds_up_no_drain(complaints: 
     """503 after the time for it; a drain waits for calls alone."""
     asked = asyncio.Event()
 
-    async def hang() -> tuple[int, str, bytes]:
+    async def hang() -> Content:
         asked.set()
         await asyncio.Event().wait()
         raise AssertionError

@@ -1,6 +1,7 @@
-"""The HTTP side, on aiohttp: transcoded rpcs, the probes and Prometheus' page."""
+"""The HTTP side, on aiohttp: transcoded rpcs, their documentation, the probes and Prometheus' page."""
 
-from ingestor.transport.http.answers import json_page
-from ingestor.transport.http.server import HttpServer, Page
+from ingestor.transport.http.answers import Content, Page, json_page
+from ingestor.transport.http.docs import documentation
+from ingestor.transport.http.server import HttpServer
 
-__all__ = ["HttpServer", "Page", "json_page"]
+__all__ = ["Content", "HttpServer", "Page", "documentation", "json_page"]

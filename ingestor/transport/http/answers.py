@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -28,6 +30,44 @@ def refuse(refusal: Refusal, status: int | None = None) -> web.Response:
     return answer(http, JSON, json_of(refusal).encode(), headers_of(refusal))
 
 
-def json_page(status: int, content: object) -> tuple[int, str, bytes]:
-    """What a Page answers with, for JSON content."""
-    return status, JSON, json.dumps(content).encode() + b"\n"
+class Content(NamedTuple):
+    """What a page answers with. Where `headers` have an ETag, who has it already is told so."""
+
+    status: int
+    content_type: str
+    body: bytes
+    headers: Mapping[str, str] = _NONE
+
+
+Page = Callable[[], Awaitable[Content]]
+"""A page at a fixed path."""
+
+
+def json_page(status: int, content: object) -> Content:
+    """JSON content."""
+    return Content(status, JSON, json.dumps(content).encode() + b"\n")
+
+
+def fixed_page(content_type: str, body: bytes, headers: Mapping[str, str] = _NONE) -> Page:
+    """A page that stays as it is while the server runs: caches may keep it, and ask whether it still is."""
+    tag = hashlib.sha256(body).hexdigest()[:32]
+    content = Content(200, content_type, body, {"ETag": f'"{tag}"', "Cache-Control": "no-cache", **headers})
+
+    async def page() -> Content:
+        return content
+
+    return page
+
+
+def page_response(content: Content, none_match: str | None) -> web.Response:
+    """The response for a page's content; `none_match` is the request's If-None-Match."""
+    tag = content.headers.get("ETag")
+    if tag is None or none_match is None or not _matches(none_match, tag):
+        return answer(*content)
+    return web.Response(status=304, headers={"Server": "ingestor", **content.headers})
+
+
+def _matches(none_match: str, tag: str) -> bool:
+    """RFC 9110, 13.1.2: compared weakly."""
+    given = [each.strip().removeprefix("W/") for each in none_match.split(",")]
+    return tag in given or given == ["*"]

@@ -6,7 +6,6 @@ Every error leaves as google.rpc.Status in JSON, aiohttp's own included; nothing
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 from loguru import logger
@@ -19,7 +18,7 @@ from ingestor.errors import (
     Unavailable,
     WrongMethod,
 )
-from ingestor.transport.http.answers import JSON, answer, refuse
+from ingestor.transport.http.answers import JSON, Page, answer, page_response, refuse
 from ingestor.transport.http.bodies import check_headers, is_lost, read_body, unknown_expectation
 from ingestor.transport.http.connections import Connections
 from ingestor.transport.status import InternalFault
@@ -27,9 +26,6 @@ from ingestor.transport.transcoding import Router, printable
 
 # How long `close` waits for what is under way, and then again for it to take note.
 _CLOSE_S = 1.0
-
-Page = Callable[[], Awaitable[tuple[int, str, bytes]]]
-"""A fixed page: answers with status, content type and body."""
 
 
 class HttpServer:
@@ -107,7 +103,7 @@ class HttpServer:
             raise WrongMethod(msg, ("GET", "HEAD"))
         try:
             async with asyncio.timeout(self._page_timeout_s):
-                return answer(*await page())
+                return page_response(await page(), request.headers.get("If-None-Match"))
         except TimeoutError:
             msg = f"{path} did not answer in time"
             raise Unavailable(msg, 1.0) from None

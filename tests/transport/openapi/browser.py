@@ -1,0 +1,114 @@
+"""A page in headless Chromium, driven over its DevTools protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+_ENDPOINT = "DevTools listening on "
+# Resolves to the text of the first element that a selector finds, as soon as it has one, with `then` done to it.
+_WHEN_THERE = """new Promise(done => {{
+  const look = () => {{
+    const found = document.querySelector({selector});
+    const text = found && (found.value || found.innerText);
+    if (!text) return setTimeout(look, 20);
+    {then};
+    done(text);
+  }};
+  look();
+}})"""
+
+
+def chromium() -> str | None:
+    """The browser's path, where there is one."""
+    return shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+class Tab:
+    """One page. `asked` has the URLs that it asked for, `complaints` what the browser had to say."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
+        self._calls = 0
+        self._loaded = False
+        self.asked: list[str] = []
+        self.complaints: list[str] = []
+
+    async def open(self, url: str) -> None:
+        """Goes to this URL; returns when all of it is loaded."""
+        for domain in ("Page", "Network", "Log", "Runtime"):
+            await self._call(f"{domain}.enable")
+        await self._call("Page.navigate", url=url)
+        while not self._loaded:
+            self._note(await self._socket.receive_json())
+
+    async def text(self, selector: str, then: str = "") -> str:
+        """The text of the first element that the selector finds, once it has one."""
+        expression = _WHEN_THERE.format(selector=json.dumps(selector), then=then)
+        done = await self._call(
+            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
+        )
+        text: str = done["result"]["value"]
+        return text
+
+    async def click(self, selector: str) -> None:
+        """Clicks on that element."""
+        await self.text(selector, "found.click()")
+
+    async def _call(self, method: str, **params: Any) -> dict[str, Any]:
+        self._calls += 1
+        await self._socket.send_json({"id": self._calls, "method": method, "params": params})
+        while (said := await self._socket.receive_json()).get("id") != self._calls:
+            self._note(said)
+        result: dict[str, Any] = said["result"]
+        return result
+
+    def _note(self, event: dict[str, Any]) -> None:
+        params = event["params"]
+        match event["method"]:
+            case "Page.loadEventFired":
+                self._loaded = True
+            case "Network.requestWillBeSent":
+                self.asked.append(params["request"]["url"])
+            case "Log.entryAdded":
+                self.complaints.append(params["entry"]["text"])
+            case "Runtime.exceptionThrown":
+                self.complaints.append(params["exceptionDetails"]["text"])
+
+
+@asynccontextmanager
+async def tab(binary: str, profile: Path) -> AsyncIterator[Tab]:
+    """A page of a browser that is ended afterwards; `profile` is an empty folder for it."""
+    flags = ["--headless", "--disable-gpu", "--remote-debugging-port=0", f"--user-data-dir={profile}"]
+    if os.geteuid() == 0:
+        flags.append("--no-sandbox")
+    process = await asyncio.create_subprocess_exec(
+        binary, *flags, "about:blank", stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
+    )
+    try:
+        async with aiohttp.ClientSession() as session:
+            base = (await _endpoint(process)).replace("ws://", "http://").partition("/devtools")[0]
+            async with session.get(f"{base}/json/list") as answer:
+                [page] = [each for each in await answer.json() if each["type"] == "page"]
+            async with session.ws_connect(page["webSocketDebuggerUrl"], max_msg_size=0) as socket:
+                yield Tab(socket)
+    finally:
+        process.terminate()
+        await process.communicate()
+
+
+async def _endpoint(process: asyncio.subprocess.Process) -> str:
+    assert process.stderr is not None
+    async for line in process.stderr:
+        if (text := line.decode().strip()).startswith(_ENDPOINT):
+            return text.removeprefix(_ENDPOINT)
+    msg = "the browser ended before it listened"
+    raise AssertionError(msg)
