@@ -171,10 +171,9 @@ class Lane:
 
     def connection_lost(self) -> None:
         """Nobody waits for answers any more."""
-        for call in self._calls.values():
+        for call in tuple(self._calls.values()):
             self._let_go(call)
-            self._tell(call, CANCELLED)
-        self._calls.clear()
+            self._over(call, CANCELLED)
         self._blocked.clear()
         self._out.clear()
 
@@ -430,7 +429,7 @@ class Lane:
         return True
 
     def _over(self, call: _Call, code: int) -> None:
-        self._tell(call, code)
+        self._lanes.observers[call.opening.path](code, time.monotonic() - call.began_at)
         if call.timer is not None:
             call.timer.cancel()
         del self._calls[call.stream_id]
@@ -443,9 +442,6 @@ class Lane:
         self._over(call, CANCELLED)
         # Not at once: it may end our side of the connection, and what came in the same packet may want an answer.
         self._loop.call_soon(self._tell_farewell)
-
-    def _tell(self, call: _Call, code: int) -> None:
-        self._lanes.observers[call.opening.path](code, time.monotonic() - call.began_at)
 
     def _let_go(self, call: _Call) -> None:
         if call.timer is not None:
