@@ -22,7 +22,7 @@ CODES = (
     *("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE"),
     *("UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"),
 )
-_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 TOTAL = Family(
     "ingestor_rpc_total",
@@ -51,13 +51,13 @@ class CallCount:
 
     def __init__(self) -> None:
         self.by_code = [0] * len(CODES)
-        self.by_bucket = [0] * (len(_SECONDS) + 1)
+        self.by_bucket = [0] * (len(BOUNDS_S) + 1)
         self.seconds = 0.0
 
     def ended(self, code: int, seconds: float) -> None:
         """A call has ended with this code, so many seconds after it began."""
         self.by_code[code] += 1
-        self.by_bucket[bisect_left(_SECONDS, seconds)] += 1
+        self.by_bucket[bisect_left(BOUNDS_S, seconds)] += 1
         self.seconds += seconds
 
 
@@ -80,7 +80,7 @@ class Calls:
     def collect(self) -> Iterator[Metric]:
         """All codes of each rpc, also those that never were: else the first failure would be no increase."""
         totals, histograms = _totals(), _histograms()
-        bounds = [*(str(bound) for bound in _SECONDS), "+Inf"]
+        bounds = [*(str(bound) for bound in BOUNDS_S), "+Inf"]
         for labels, count in self._counts.items():
             for code, calls in zip(CODES, count.by_code, strict=True):
                 totals.add_metric([*labels, code], calls)

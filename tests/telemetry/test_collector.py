@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Histogram
 
 from ingestor.telemetry import Telemetry
-from ingestor.telemetry.calls import _SECONDS, CODES, Calls
+from ingestor.telemetry.calls import BOUNDS_S, CODES, Calls
 
 SECONDS = [0.0, 0.0004, 0.0005, 0.00051, 0.3, 29.9, 30.0, 31.0, 1e9]
 
@@ -15,7 +15,7 @@ def test_it_shows_what_the_library_would() -> None:
     """The same buckets, bounds belonging to the bucket below them, the same sum and count."""
     registry = CollectorRegistry()
     Calls(registry)
-    ours, theirs = Calls(CollectorRegistry()), Histogram("theirs", "", buckets=_SECONDS, registry=registry)
+    ours, theirs = Calls(CollectorRegistry()), Histogram("theirs", "", buckets=BOUNDS_S, registry=registry)
     for seconds in SECONDS:
         ours.count("a", "b").ended(0, seconds)
         theirs.observe(seconds)
