@@ -33,16 +33,18 @@ run: setup ## serve on the embedded database (INGESTOR_* settings apply); ARGS= 
 test: lint ## lint, then all tests; ARGS= are passed to pytest
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
-lint: setup ## formatting, types, the import law, the proto, and gen/ against the proto
+lint: setup ## formatting, types, the import law, the proto, and what is generated against its source
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python scripts/lint_proto.py $(if $(RELEASE),--against $(RELEASE))
 	$(BIN)/python scripts/gen.py --check
+	$(BIN)/python scripts/metrics_page.py --check
 
-gen: setup ## write gen/ from proto/
+gen: setup ## write gen/ from proto/, METRICS.md from the declared metrics
 	$(BIN)/python scripts/gen.py
+	$(BIN)/python scripts/metrics_page.py
 
 fuzz: setup ## drive decoders and HTTP API with hostile bytes for long; FUZZ_CASES=, API_FUZZ_CASES= and FUZZ_SEED= are heeded
 	FUZZ_CASES=$${FUZZ_CASES:-500000} API_FUZZ_CASES=$${API_FUZZ_CASES:-1000} \

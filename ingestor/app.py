@@ -24,11 +24,12 @@ from ingestor.settings import Settings
 from ingestor.storage.database import Database
 from ingestor.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from ingestor.storing import Storing
-from ingestor.telemetry import Health, Telemetry
+from ingestor.telemetry import Health, Telemetry, measure_lag
 from ingestor.telemetry.registry import CONTENT_TYPE
 from ingestor.transport import columns
 from ingestor.transport.grpc import GrpcServer
 from ingestor.transport.http import Content, HttpServer, Page, documentation, json_page
+from ingestor.transport.observing import Observed
 from ingestor.transport.rpc import ColumnOptions, Descriptors, Rpc
 from ingestor.transport.transcoding import Router
 from ingestor.transport.transcoding.openapi import Info, describe
@@ -82,6 +83,7 @@ class App:
         """Starts everything, sink first, so that whatever can take data has somewhere to put it. Raises
         StartupError; what was started by then is stopped."""
         try:
+            self._start_measuring()
             if self.settings.embedded:
                 await self._start_embedded()
             journal, requests = await self._open_journal()
@@ -107,6 +109,10 @@ class App:
         )
         await self._ends.aclose()
         return self._lost
+
+    def _start_measuring(self) -> None:
+        lag = asyncio.create_task(measure_lag(self.telemetry.loop_lag.observe), name="loop-lag")
+        self._ends.callback(lag.cancel)
 
     async def _start_embedded(self) -> None:
         embedded = EmbeddedPostgres(self.settings.data_dir)
@@ -191,16 +197,24 @@ class App:
         default = journal.default_level if settings.ack is None else Ack[settings.ack.upper()]
         acks = AckPolicy(default, settings.commit_wait_max.total_seconds())
         service = IngestorService(journal, requests, Rules(limits), acks=acks, telemetry=self.telemetry)
+
+        def observe(path: str, protocol: str) -> Observed:
+            return self.telemetry.calls.count(path.removeprefix("/"), protocol).ended
+
         descriptors = Descriptors.of_package(_GENERATED)
         native = settings.codecs == "native" and columns.native_available()
         decoder = columns.NativeDecoder if native else columns.ReferenceDecoder
         rpcs = descriptors.bind(service, ColumnOptions(decoder, limits.rows_max))
-        grpc = GrpcServer(rpcs, message_bytes_max=settings.message_bytes_max, lane=settings.grpc_lane)
+        grpc = GrpcServer(
+            rpcs, message_bytes_max=settings.message_bytes_max, lane=settings.grpc_lane, observe=observe
+        )
         http = HttpServer(
             Router(rpcs, descriptors.pool, elements_max=limits.rows_max),
             {**_pages(health, self.telemetry, journal), **_documentation(descriptors, rpcs)},
             body_bytes_max=settings.message_bytes_max,
+            observe=observe,
         )
+        self.telemetry.watch_calls(grpc=lambda: grpc.in_flight, http=lambda: http.in_flight)
         self._ends.push_async_callback(self._close_fronts, grpc, http)
         grpc_port = await grpc.start(settings.host, settings.grpc_port)
         http_port = await http.start(settings.host, settings.http_port)

@@ -51,6 +51,7 @@ async def disk_journal(
     )
     telemetry.journal_bytes.set_function(lambda: log.size_bytes)
     telemetry.journal_bytes_max.set(settings.journal_bytes_max)
+    telemetry.journal_room.set_function(lambda: journal.room_bytes)
     telemetry.journal_gaps.set_function(lambda: sum(gap.last - gap.first + 1 for gap in log.recovery.gaps))
     telemetry.received.inc(await journal.resume())
     return journal

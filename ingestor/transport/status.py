@@ -6,6 +6,7 @@ error_details.proto.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from dataclasses import dataclass
@@ -56,6 +57,13 @@ class InternalFault(errors.Refusal):
 def answer_to(refusal: errors.Refusal) -> Answer:
     """The row of the table for this refusal."""
     return TABLE.get(type(refusal), INTERNAL)
+
+
+def code_of(error: BaseException) -> int:
+    """gRPC's code for whatever ended a call."""
+    if isinstance(error, errors.Refusal):
+        return answer_to(error).code
+    return int(Code.CANCELLED if isinstance(error, asyncio.CancelledError) else Code.INTERNAL)
 
 
 def details_of(refusal: errors.Refusal) -> list[Message]:

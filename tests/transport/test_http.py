@@ -63,9 +63,12 @@ async def serving(
 
     def match(method: str, path: str) -> Any:
         here = path == "/v1/metrics"
-        return SimpleNamespace(call=call) if here else Router([], DescriptorPool()).match(method, path)
+        return (
+            SimpleNamespace(call=call, rpc=rpc) if here else Router([], DescriptorPool()).match(method, path)
+        )
 
-    router: Any = SimpleNamespace(match=match)
+    rpc = SimpleNamespace(path="/a.B/C")
+    router: Any = SimpleNamespace(match=match, paths={rpc.path})
     server = HttpServer(router, pages or {}, body_bytes_max=1000, **options)
     try:
         yield server, await server.start("127.0.0.1", 0)

@@ -42,15 +42,15 @@ class Calls:
         self._details_codec = ProtoStatusDetailsCodec()
         self._dispatch = _DispatchServerEvents()
 
-    async def serve(self, stream: H2Stream, request: Mapping[str, str]) -> None:
-        """Answers the call on this stream. `request` are its headers."""
+    async def serve(self, stream: H2Stream, request: Mapping[str, str]) -> Status:
+        """Answers the call on this stream, and says how. `request` are its headers."""
         try:
             if (problem := not_grpc(request)) is not None:
                 await _abort(stream, problem[0], Status.UNKNOWN, problem[1])
-            else:
-                await self._answer(self._opened(stream, request), request)
+                return Status.UNKNOWN
+            return await self._answer(self._opened(stream, request), request)
         except H2ProtocolError:
-            pass  # the stream was closed under us: nobody is left to be told
+            return Status.CANCELLED  # the stream was closed under us: nobody is left to be told
 
     def _opened(self, stream: H2Stream, request: Mapping[str, str]) -> Stream[bytes, bytes]:
         return Stream(
@@ -64,15 +64,16 @@ class Calls:
             dispatch=self._dispatch,
         )
 
-    async def _answer(self, call: Stream[bytes, bytes], request: Mapping[str, str]) -> None:
+    async def _answer(self, call: Stream[bytes, bytes], request: Mapping[str, str]) -> Status:
         try:
             await self._run(call, request)
         except GRPCError as error:
             await call.send_trailing_metadata(
                 status=error.status, status_message=error.message, status_details=error.details
             )
-        else:
-            await call.send_trailing_metadata()
+            return error.status
+        await call.send_trailing_metadata()
+        return Status.OK
 
     async def _run(self, call: Stream[bytes, bytes], request: Mapping[str, str]) -> None:
         """Sends the method's answer. Raises GRPCError, and nothing else but what ends the task or the stream."""

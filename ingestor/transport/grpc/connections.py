@@ -8,10 +8,12 @@ else they lack to live with any client's bytes.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from grpclib.const import Status
 from grpclib.protocol import EventsProcessor, H2Protocol
 from grpclib.protocol import Stream as H2Stream
 from grpclib.server import Handler, Server
@@ -24,17 +26,21 @@ from ingestor.transport.grpc.calls import Calls, Method
 from ingestor.transport.grpc.farewell import Farewell, Stage
 from ingestor.transport.grpc.headers import from_grpclib
 from ingestor.transport.grpc.lane import Lane, Lanes
+from ingestor.transport.observing import Observers
 
 
 class DrainableServer(Server):
     """grpclib's server with `drain` before `close`."""
 
-    def __init__(self, methods: Mapping[str, Method], message_bytes_max: int, *, lane: bool) -> None:
+    def __init__(
+        self, methods: Mapping[str, Method], message_bytes_max: int, observers: Observers, *, lane: bool
+    ) -> None:
         super().__init__([])
         # As ASCII, a single other byte in a header would be an exception that ends the whole connection.
         self._h2_config.header_encoding = "latin-1"
         self.calls = Calls(methods, message_bytes_max)
-        self.lanes = Lanes(methods, message_bytes_max) if lane else None
+        self.observers = observers
+        self.lanes = Lanes(methods, message_bytes_max, observers) if lane else None
         self.draining = False
         self.connections: set[_Connection] = set()
         self._deserted = asyncio.Event()
@@ -44,6 +50,11 @@ class DrainableServer(Server):
         assert self._server is not None
         port: int = self._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
         return port
+
+    @property
+    def in_flight(self) -> int:
+        """How many calls are under way and still wanted."""
+        return sum(connection.in_flight for connection in self.connections)
 
     async def drain(self, timeout_s: float) -> bool:
         """Stops listening, and ends every connection in order. Says whether all calls were answered in time."""
@@ -97,6 +108,7 @@ class _Handler(Handler):
     def __init__(self, server: DrainableServer) -> None:
         super().__init__({}, server._codec, server._status_details_codec, server.__dispatch__)
         self._calls = server.calls
+        self._observers = server.observers
 
     @property
     def open(self) -> int:
@@ -114,21 +126,36 @@ class _Handler(Handler):
             release_stream()
             return
         task = self.loop.create_task(self._calls.serve(stream, request))
-        self._tasks[stream] = task
+        self._tasks[stream] = task  # type: ignore[assignment] # grpclib's own return nothing
         # Not in the task itself, as grpclib does: cancelled before it began, it would leave its stream behind.
-        task.add_done_callback(partial(self._ended, stream, release_stream))
+        observed = partial(self._observed, request.get(":path", ""), time.monotonic())
+        task.add_done_callback(partial(self._ended, stream, release_stream, observed))
 
     def cancel(self, stream: H2Stream) -> None:
         if stream in self._tasks:
             super().cancel(stream)
 
-    def _ended(self, stream: H2Stream, release_stream: Callable[[], Any], task: asyncio.Task[None]) -> None:
+    def _observed(self, path: str, began_at: float, code: Status) -> None:
+        self._observers[path](code.value, time.monotonic() - began_at)
+
+    def _ended(
+        self,
+        stream: H2Stream,
+        release_stream: Callable[[], Any],
+        observed: Callable[[Status], None],
+        task: asyncio.Task[Status],
+    ) -> None:
         self._tasks.pop(stream, None)
         self._cancelled.discard(task)
         release_stream()
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():
+            observed(Status.CANCELLED)
+        elif (error := task.exception()) is not None:
             logger.opt(exception=error).error("a call ended without an answer")
             _reset(stream, ErrorCodes.INTERNAL_ERROR)
+            observed(Status.INTERNAL)
+        else:
+            observed(task.result())
         self.farewell.call_ended()
 
 
@@ -148,6 +175,11 @@ class _Connection(H2Protocol):
     def open_calls(self) -> int:
         """How many calls are under way and still wanted."""
         return self._calls.open + (self._lane.open if self._lane is not None else 0)
+
+    @property
+    def in_flight(self) -> int:
+        """The same, without answers that still wait for this turn's end."""
+        return self._calls.open + (self._lane.in_flight if self._lane is not None else 0)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)

@@ -41,6 +41,7 @@ from ingestor.transport.grpc.calls import Method, told, too_late
 from ingestor.transport.grpc.farewell import Farewell, Stage
 from ingestor.transport.grpc.framing import Framing
 from ingestor.transport.grpc.opening import Header, Opening, Request, SharedDecoder, valid_trailers
+from ingestor.transport.observing import CANCELLED, Observers
 from ingestor.transport.status import InternalFault
 
 _RESPONSE = ((":status", "200"), ("content-type", "application/grpc+proto"))
@@ -49,15 +50,17 @@ _OK_BLOCK = wire.literals([("grpc-status", "0")])
 
 
 class _Call:
-    """One call. `uncredited` are the request's bytes that the client was not told yet it may send again; `sent` are
-    those of the answer, and `credit` how many of them we were told we may beyond a stream's first window."""
+    """One call, which began when its headers came. `uncredited` are the request's bytes that the client was not
+    told yet it may send again; `sent` are those of the answer, and `credit` how many of them we were told we may
+    beyond a stream's first window."""
 
     __slots__ = (
-        *("credit", "expired", "framing", "opening", "sent"),
+        *("began_at", "credit", "expired", "framing", "opening", "sent"),
         *("stream_id", "task", "timer", "uncredited", "unsent"),
     )
 
-    def __init__(self, stream_id: int, opening: Opening, framing: Framing) -> None:
+    def __init__(self, stream_id: int, opening: Opening, framing: Framing, began_at: float) -> None:
+        self.began_at = began_at
         self.stream_id = stream_id
         self.opening = opening
         self.framing: Framing | None = framing  # until the request has ended, or is not listened to any more
@@ -70,21 +73,23 @@ class _Call:
 
 class _Answer:
     """What is left to be sent of an answer: headers, a message with the trailers behind it (or neither, then the
-    headers are all), and whether a reset ends it."""
+    headers are all), and whether a reset ends it. `code` is the status that it tells."""
 
-    __slots__ = ("block", "message", "resets")
+    __slots__ = ("block", "code", "message", "resets")
 
-    def __init__(self, block: bytes, message: memoryview | None, *, resets: bool) -> None:
+    def __init__(self, code: int, block: bytes, message: memoryview | None, *, resets: bool) -> None:
+        self.code = code
         self.block: bytes | None = block
         self.message = message
         self.resets = resets
 
 
 class Lanes:
-    """What all connections' lanes share: the unary methods, the bound of a message in bytes, and the `tasks` that
-    run methods."""
+    """What all connections' lanes share: the unary methods, who is told what became of calls, the bound of a
+    message in bytes, and the `tasks` that run methods."""
 
-    def __init__(self, methods: Mapping[str, Method], message_bytes_max: int) -> None:
+    def __init__(self, methods: Mapping[str, Method], message_bytes_max: int, observers: Observers) -> None:
+        self.observers = observers
         self.message_bytes_max = message_bytes_max
         self.tasks: set[asyncio.Task[None]] = set()
         self.methods = methods
@@ -128,6 +133,11 @@ class Lane:
         """How many calls are under way, among them those whose answers are not handed to the transport yet."""
         return len(self._calls) + bool(self._out)
 
+    @property
+    def in_flight(self) -> int:
+        """How many calls are under way."""
+        return len(self._calls)
+
     def feed(self, data: bytes) -> None:
         """Takes what is the lane's out of these bytes and gives the rest to h2. Raises ProtocolError for what ends
         the connection."""
@@ -161,9 +171,9 @@ class Lane:
 
     def connection_lost(self) -> None:
         """Nobody waits for answers any more."""
-        for call in self._calls.values():
+        for call in tuple(self._calls.values()):
             self._let_go(call)
-        self._calls.clear()
+            self._over(call, CANCELLED)
         self._blocked.clear()
         self._out.clear()
 
@@ -258,8 +268,8 @@ class Lane:
         if len(self._calls) + len(self._processor.streams) >= h2.local_settings.max_concurrent_streams:
             self._reset(stream_id, ErrorCodes.REFUSED_STREAM)
             return
-        self._connection.last_stream_created = time.monotonic()
-        call = _Call(stream_id, opening, Framing(self._lanes.message_bytes_max))
+        now = self._connection.last_stream_created = time.monotonic()
+        call = _Call(stream_id, opening, Framing(self._lanes.message_bytes_max), now)
         self._calls[stream_id] = call
         if opening.timeout_s is not None:
             call.timer = self._loop.call_later(opening.timeout_s, self._expire, call)
@@ -339,7 +349,7 @@ class Lane:
             self._refuse(call, too_late() if late else told(error, call.opening.path))
         else:
             message = b"\0" + len(response).to_bytes(4) + response
-            self._answer(call, _Answer(_HEADERS_BLOCK, memoryview(message), resets=False))
+            self._answer(call, _Answer(0, _HEADERS_BLOCK, memoryview(message), resets=False))
 
     def _ended(self, call: _Call, task: asyncio.Task[None]) -> None:
         """Sees to it that no task ends without an answer: cancelled before it began, it never came to answer."""
@@ -361,7 +371,7 @@ class Lane:
 
     def _refuse(self, call: _Call, error: GRPCError, *, resets: bool = False) -> None:
         """Answers with this status. A request that has not ended is then reset, as by gRPC's own servers."""
-        self._answer(call, _Answer(self._lanes.trailers(error), None, resets=resets))
+        self._answer(call, _Answer(error.status.value, self._lanes.trailers(error), None, resets=resets))
 
     def _answer(self, call: _Call, answer: _Answer) -> None:
         if call.stream_id in self._calls and not self._sent(call, answer):
@@ -391,7 +401,7 @@ class Lane:
             )
         if answer.resets:
             self._reset(call.stream_id, ErrorCodes.NO_ERROR)
-        self._over(call)
+        self._over(call, answer.code)
         return True
 
     def _send_headers(self, stream_id: int, block: bytes, *, ends: bool) -> None:
@@ -418,7 +428,8 @@ class Lane:
             self._send(wire.frame(wire.DATA, 0, call.stream_id, piece))
         return True
 
-    def _over(self, call: _Call) -> None:
+    def _over(self, call: _Call, code: int) -> None:
+        self._lanes.observers[call.opening.path](code, time.monotonic() - call.began_at)
         if call.timer is not None:
             call.timer.cancel()
         del self._calls[call.stream_id]
@@ -428,7 +439,7 @@ class Lane:
         """Nobody waits for the answer any more."""
         self._let_go(call)
         self._blocked.pop(call.stream_id, None)
-        self._over(call)
+        self._over(call, CANCELLED)
         # Not at once: it may end our side of the connection, and what came in the same packet may want an answer.
         self._loop.call_soon(self._tell_farewell)
 

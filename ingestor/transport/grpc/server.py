@@ -6,27 +6,42 @@ from collections.abc import Iterable
 
 from ingestor.errors import AddressProblem
 from ingestor.transport.grpc.connections import DrainableServer
+from ingestor.transport.observing import Observe, Observers, unobserved
 from ingestor.transport.rpc import Rpc
 
 
 class GrpcServer:
-    """The server. `start`, then `drain` and `close`, once each. Without `lane`, every call goes grpclib's way."""
+    """The server. `start`, then `drain` and `close`, once each. Without `lane`, every call goes grpclib's way.
+    What `observe` gives is told what became of each call."""
 
-    def __init__(self, rpcs: Iterable[Rpc], *, message_bytes_max: int, lane: bool = True) -> None:
+    def __init__(
+        self,
+        rpcs: Iterable[Rpc],
+        *,
+        message_bytes_max: int,
+        lane: bool = True,
+        observe: Observe = unobserved,
+    ) -> None:
         self._methods = {rpc.path: rpc.serve for rpc in rpcs}
         self._message_bytes_max = message_bytes_max
         self._lane = lane
+        self._observers = Observers(observe, "grpc", self._methods)
         self._server: DrainableServer | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listens; returns the port. Raises AddressProblem."""
-        server = DrainableServer(self._methods, self._message_bytes_max, lane=self._lane)
+        server = DrainableServer(self._methods, self._message_bytes_max, self._observers, lane=self._lane)
         try:
             await server.start(host, port)
         except OSError as error:
             raise AddressProblem.listening("gRPC", host, port, error) from error
         self._server = server
         return server.bound_port()
+
+    @property
+    def in_flight(self) -> int:
+        """How many calls are under way."""
+        return 0 if self._server is None else self._server.in_flight
 
     async def drain(self, timeout_s: float) -> bool:
         """Says GOAWAY and answers the calls under way. Says whether all were answered in time."""

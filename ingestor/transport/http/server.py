@@ -21,6 +21,7 @@ from ingestor.errors import (
 from ingestor.transport.http.answers import JSON, Page, answer, page_response, refuse
 from ingestor.transport.http.bodies import check_headers, is_lost, read_body, unknown_expectation
 from ingestor.transport.http.connections import Connections
+from ingestor.transport.observing import Observation, Observe, Observers, unobserved
 from ingestor.transport.status import InternalFault
 from ingestor.transport.transcoding import Router, printable
 
@@ -29,13 +30,21 @@ _CLOSE_S = 1.0
 
 
 class HttpServer:
-    """One listening address. `start`, then `drain` and `close`, once each. Made within a running loop."""
+    """One listening address. `start`, then `drain` and `close`, once each. Made within a running loop. What
+    `observe` gives is told what became of each call; pages are none."""
 
     def __init__(
-        self, router: Router, pages: dict[str, Page], *, body_bytes_max: int, page_timeout_s: float = 5.0
+        self,
+        router: Router,
+        pages: dict[str, Page],
+        *,
+        body_bytes_max: int,
+        page_timeout_s: float = 5.0,
+        observe: Observe = unobserved,
     ) -> None:
         self._router = router
         self._pages = pages
+        self._observers = Observers(observe, "http", router.paths)
         self._body_bytes_max = body_bytes_max
         self._page_timeout_s = page_timeout_s
         self._draining = False
@@ -54,6 +63,11 @@ class HttpServer:
             raise AddressProblem.listening("HTTP", host, port, error) from error
         bound: int = self._runner.addresses[0][1]
         return bound
+
+    @property
+    def in_flight(self) -> int:
+        """How many calls are under way."""
+        return self._calls
 
     async def drain(self, timeout_s: float) -> bool:
         """Stops listening, refuses new calls on open connections, and waits for those under way. Says whether
@@ -90,7 +104,8 @@ class HttpServer:
             return await self._page(page, request)
         self._calls += 1
         try:
-            return await self._call(request)
+            with Observation(self._observers) as observation:
+                return await self._call(request, observation)
         finally:
             self._calls -= 1
             if self._draining and not self._calls:
@@ -108,11 +123,12 @@ class HttpServer:
             msg = f"{path} did not answer in time"
             raise Unavailable(msg, 1.0) from None
 
-    async def _call(self, request: web.BaseRequest) -> web.Response:
+    async def _call(self, request: web.BaseRequest, observation: Observation) -> web.Response:
+        route = self._router.match(request.method, request.rel_url.raw_path)
+        observation.path = route.rpc.path
         if self._draining:
             msg = "the server is stopping: nothing was taken"
             raise Unavailable(msg, 1.0)
-        route = self._router.match(request.method, request.rel_url.raw_path)
         check_headers(request)
         body = await read_body(request, self._body_bytes_max)
         return answer(200, JSON, (await route.call(body)).encode())

@@ -88,6 +88,11 @@ class Router:
                 route = Route(method, path, rpc, pool, plain, reader, columns, aside)
                 self._routes.setdefault(route.path, {})[route.method] = route
 
+    @property
+    def paths(self) -> set[str]:
+        """gRPC's paths of the rpcs that have routes."""
+        return {route.rpc.path for methods in self._routes.values() for route in methods.values()}
+
     def match(self, method: str, raw_path: str) -> Route:
         """The route for this method and (undecoded) path. Raises NoSuchRoute or WrongMethod."""
         methods = self._routes.get(raw_path)

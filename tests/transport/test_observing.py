@@ -1,0 +1,57 @@
+"""A call is told once, by the code of what ended it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from ingestor.errors import Invalid, NotStored
+from ingestor.transport.observing import OTHER, Observation, Observed, Observers
+
+
+class Told(list[tuple[str, str, int]]):
+    """What was told: path, protocol and code."""
+
+    def observe(self, path: str, protocol: str) -> Observed:
+        return lambda code, seconds: self.append((path, protocol, code))
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Invalid("bad"), 3),
+        (NotStored("no"), 9),
+        (asyncio.CancelledError(), 1),
+        (RuntimeError("a bug"), 13),
+        (ConnectionResetError(), 13),
+    ],
+)
+def test_an_exception_has_its_code(error: BaseException, code: int) -> None:
+    """Refusals that of the table, a cancelled task CANCELLED, all else INTERNAL; and it goes on its way."""
+    told = Told()
+    observers = Observers(told.observe, "http", ["/a.B/C"])
+    with pytest.raises(type(error)), Observation(observers, "/a.B/C"):
+        raise error
+    assert told == [("/a.B/C", "http", code)]
+
+
+def test_a_call_without_an_exception_ends_as_it_says() -> None:
+    """OK, or the code that a stream told in its last line."""
+    told = Told()
+    observers = Observers(told.observe, "http", ["/a.B/C"])
+    with Observation(observers) as observation:
+        observation.path = "/a.B/C"
+    with Observation(observers, "/a.B/C") as observation:
+        observation.code = 4
+    assert told == [("/a.B/C", "http", 0), ("/a.B/C", "http", 4)]
+
+
+def test_what_is_not_served_is_one_other() -> None:
+    """Whatever the caller calls it; nothing is kept of the name."""
+    told = Told()
+    observers = Observers(told.observe, "grpc", ["/a.B/C"])
+    for path in ("/a.B/D", "/a.B/E", ""):
+        observers[path](12, 0.0)
+    assert told == [(OTHER, "grpc", 12)] * 3
+    assert list(observers) == ["/a.B/C"]
