@@ -22,6 +22,7 @@ from ingestor.service import AckPolicy, IngestorService
 from ingestor.settings import Settings
 from ingestor.storage.database import Database
 from ingestor.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from ingestor.storage.transactions import told_by_nobody
 from ingestor.storing import Storing
 from ingestor.telemetry import Health, Telemetry
 from ingestor.telemetry.registry import CONTENT_TYPE
@@ -79,6 +80,7 @@ class App:
     async def start(self) -> Addresses:
         """Starts everything, sink first, so that whatever can take data has somewhere to put it. Raises
         StartupError; what was started by then is stopped."""
+        asyncio.get_running_loop().set_exception_handler(told_by_nobody)
         try:
             if self.settings.embedded:
                 await self._start_embedded()
