@@ -23,6 +23,7 @@ from ingestor.service import AckPolicy, IngestorService
 from ingestor.settings import Settings
 from ingestor.storage.database import Database
 from ingestor.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from ingestor.storage.transactions import told_by_nobody
 from ingestor.storing import Storing
 from ingestor.telemetry import Health, Telemetry, measure_lag
 from ingestor.telemetry.registry import CONTENT_TYPE
@@ -82,6 +83,7 @@ class App:
     async def start(self) -> Addresses:
         """Starts everything, sink first, so that whatever can take data has somewhere to put it. Raises
         StartupError; what was started by then is stopped."""
+        asyncio.get_running_loop().set_exception_handler(told_by_nobody)
         try:
             self._start_measuring()
             if self.settings.embedded:

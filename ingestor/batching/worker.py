@@ -105,8 +105,8 @@ class BatchWorker:
         self._task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._death = f"the batch worker died: {type(error).__name__}: {error}: restart the server"
+        if not task.cancelled() and (error := task.exception()) is not None and self._death is None:
+            self._death = f"the batch worker died ({error!r}): restart the server"
             self._fails(self._death)
             logger.opt(exception=error).critical("the batch worker died: nothing is stored any more")
 
@@ -142,6 +142,9 @@ class BatchWorker:
                 storing = None
                 if rewinds == self._rewinds:  # else they are unread again, since something else is due
                     storing = asyncio.create_task(self.flush_batch(entries, batch, arranged), name="flush")
+                    storing.add_done_callback(self._ended)
+            if storing is not None:
+                await storing  # whatever it died of, nothing was settled
         finally:
             if storing is not None and not storing.done():
                 storing.cancel()
@@ -170,6 +173,9 @@ class BatchWorker:
                     failures += 1
                     await self._wait_for_journal(problem, failures)
                     continue
+                if failures:
+                    failures = 0
+                    self._works()
                 if entries:
                     return entries
 
@@ -221,6 +227,8 @@ class BatchWorker:
                     await self._wait_for_journal(problem, failures)
                 else:
                     break
+            if failures:
+                self._works()
             self._rewinds += 1
         logger.bind(expected=self._after, found=position, metrics=more).warning(
             "the database's cursor is not where it was left: storing goes on from there"
@@ -275,6 +283,9 @@ class BatchWorker:
             )
         if self._failure is not None:
             logger.bind(rows=rows).info("the database stores batches again")
+        self._works()
+
+    def _works(self) -> None:
         self._failure = None
         self._failing.clear()
 

@@ -97,7 +97,7 @@ class Backlog:
         """These, which follow `read_to`, were read from disk, or none are left there. Returns how many rows are
         missing, if all has been read and some were not there: then they do not wait any more."""
         self._passed(entries)
-        if entries and entries[-1].position != self.last:
+        if entries and entries[-1].position != self.last and self.waiting_rows:
             return 0
         # Caught up; nothing was added in memory meanwhile.
         self.spilled = False
@@ -137,4 +137,6 @@ class Backlog:
         for entry in entries:
             self.waiting_rows -= entry.batch.rows
             self.read_to = entry.position
+        if not self.waiting_rows:
+            self.read_to = self.last  # it may have leapt since
         self._marks.passed(self.read_to)

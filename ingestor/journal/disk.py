@@ -25,7 +25,7 @@ from uuid import UUID
 
 from loguru import logger
 
-from ingestor.errors import JournalProblem, Overloaded, Refusal, Unavailable
+from ingestor.errors import JournalProblem, Overloaded, Refusal, TooLate, Unavailable
 from ingestor.journal.admission import RETRY_AFTER_S, Admission, QueueLimits
 from ingestor.journal.backlog import Backlog, Marks
 from ingestor.journal.commits import Commits
@@ -41,6 +41,8 @@ from ingestor.model.delivery import NOTHING
 _GROUP_BYTES_MAX = 8 * 1024**2
 # What is read from disk at once.
 _READ_BYTES_MAX = 4 * 1024**2
+# How long the log may take what is committed for pending, while nobody needs the room.
+_RELEASE_S = 0.1
 # How long nothing is tried after the disk has failed; and so often it is looked whether a full one has room again.
 _REST_S = 1.0
 
@@ -192,10 +194,9 @@ class DiskJournal:
 
     async def leap(self) -> None:
         """Goes on without the database having said what it has: at positions that it can't have, whatever this log
-        may have lost. Call it before the first offer. Raises JournalProblem."""
+        may have lost. Call it before the first offer."""
         async with self._files:
-            with self._readable():
-                await self._aside(self.log.leap)
+            await self._aside(self.log.leap)
             self._backlog.leapt(self.log.last)
 
     async def bind(self, database: UUID) -> None:
@@ -205,9 +206,11 @@ class DiskJournal:
                 await self._aside(self.log.bind, database)
 
     async def end(self, timeout_s: float) -> int:
-        """Writes what can still be written, for `timeout_s` seconds at most, and closes the log. Returns how many
-        rows, acknowledged as queued, are lost."""
+        """Writes what can still be written, for `timeout_s` seconds at most, and closes the log. Who still waits is
+        told. Returns how many rows, acknowledged as queued, are lost. Again it does nothing."""
         self.close()
+        if self._ending:
+            return self._queued_rows
         self._ending = True
         if self._writer is not None and not self._writer.done():
             try:
@@ -221,7 +224,9 @@ class DiskJournal:
             await asyncio.wait([self._releasing])
         await self._aside(self.log.close)
         self._thread.shutdown()
-        return self._unwritten_rows
+        lost = self._queued_rows
+        self._abandon(TooLate("the server stopped before this was written, but it may still be stored"))
+        return lost
 
     async def offer(self, batch: MetricBatch, ack: Ack, request: Request | None = None) -> Sequence[DeadRow]:
         """Takes the batch whole; returns once `ack` is reached, with the rows that the database refused (COMMITTED
@@ -276,10 +281,12 @@ class DiskJournal:
         before. Returns by how many rows more are held than before (negative: so many turned out to be stored).
         Raises JournalProblem; then all is as it was."""
         async with self._files:
+            if position < self._committed:
+                # Also when it can't be read now: the log must not let go of what is to be stored again.
+                self._requests.forget_recent()
+                self._committed = position
             with self._readable():
                 survey = await self._aside(self._go_back, position)
-            if position < self._committed:
-                self._requests.forget_recent()
             self._read.clear()
             self._committed = position
             self._commits.restart(position, survey.placed)
@@ -320,8 +327,8 @@ class DiskJournal:
     async def _write(self) -> None:
         """Group after group, for as long as the journal lives."""
         while True:
-            self._idle.set()
-            if not await self._offered_within(_REST_S if self.full else None):
+            self._rest()
+            if not await self._offered_within(_REST_S):
                 await self._look_for_room()
                 continue
             await asyncio.sleep(0)  # those who come in the same turn of the loop share the sync
@@ -332,9 +339,16 @@ class DiskJournal:
                 async with self._files:
                     await self._append(group)
                 if self._problem is not None:
+                    self._rest()
                     await asyncio.sleep(_REST_S)
 
-    async def _offered_within(self, timeout_s: float | None) -> bool:
+    def _rest(self) -> None:
+        if not self._offers:
+            self._idle.set()
+
+    async def _offered_within(self, timeout_s: float) -> bool:
+        if self._offered.is_set():
+            return True
         try:
             async with asyncio.timeout(timeout_s):
                 await self._offered.wait()
@@ -360,6 +374,7 @@ class DiskJournal:
         self._problem = f"it has failed in a way that was not foreseen ({error!r}): restart the server"
         logger.opt(exception=error).critical("the journal's writer died: nothing is taken any more")
         self._unwritable(self._problem)
+        self._abandon(Unavailable(f"{self._problem}: it may still be stored", RETRY_AFTER_S))
 
     def _next_group(self) -> list[Offer]:
         group: list[Offer] = []
@@ -372,7 +387,8 @@ class DiskJournal:
 
     async def _append(self, group: list[Offer]) -> None:
         try:
-            written = await self._aside(self._append_aside, group, self._backlog.last + 1)
+            committed = self._committed
+            written = await self._aside(self._append_aside, group, self._backlog.last + 1, committed)
         except (JournalFull, JournalFailed) as error:
             self._offers.extendleft(reversed(group))
             self._unwritable(str(error))
@@ -383,7 +399,7 @@ class DiskJournal:
         if self._problem is not None:
             logger.info("the journal can be written again")
             self._problem = None
-        self._room_bytes = written.room_bytes
+        self._room_bytes, self._released = written.room_bytes, committed
         self._on_synced(written.took_s)
         self._unwritten_rows -= sum(offer.batch.rows for offer in group)
         self._unwritten_bytes -= sum(offer.size_bytes for offer in group)
@@ -406,7 +422,7 @@ class DiskJournal:
             if offer.receipt is not None:
                 offer.receipt.advance(Ack.JOURNALED)
                 self._commits.add(entry.position, first, offer)
-            if offer.ack is Ack.COMMITTED:
+            if offer.receipt is not None and offer.receipt.awaited:
                 self._urgent = entry.position
 
     def _unwritable(self, reason: str) -> None:
@@ -425,6 +441,15 @@ class DiskJournal:
                 self._requests.drop(offer.request)
             if offer.receipt is not None:
                 offer.receipt.fail(self._refusal())
+
+    def _abandon(self, refusal: Refusal) -> None:
+        """Nobody will write what is left."""
+        while self._offers:
+            offer = self._offers.popleft()
+            if offer.request is not None:
+                self._requests.drop(offer.request)
+            if offer.receipt is not None:
+                offer.receipt.fail(refusal)
 
     async def _from_disk(self, rows_max: int) -> list[Entry]:
         after = self._backlog.read_to
@@ -445,7 +470,9 @@ class DiskJournal:
         return entries
 
     async def _release(self) -> None:
-        """Lets the log go on without what is committed."""
+        """Lets the log go on without what is committed; the next write does that by the way, if one comes soon."""
+        if not self._admission.pressed:
+            await asyncio.sleep(_RELEASE_S)
         while self._committed != self._released:
             async with self._files:
                 position = self._committed  # a rewind may have been first
@@ -460,7 +487,7 @@ class DiskJournal:
         call = partial(work, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
-    def _append_aside(self, group: list[Offer], position: int) -> _Written:
+    def _append_aside(self, group: list[Offer], position: int, committed: int) -> _Written:
         wall_us = time.time_ns() // 1_000
         now_s = self._clock()
         joined = join(group, position)
@@ -475,7 +502,9 @@ class DiskJournal:
         ]
         began_s = time.perf_counter()
         self.log.append(records)
-        return _Written(joined, self._room_now(), time.perf_counter() - began_s)
+        took_s = time.perf_counter() - began_s
+        self.log.committed(committed)
+        return _Written(joined, self._room_now(), took_s)
 
     def _release_aside(self, position: int) -> int:
         self.log.committed(position)
@@ -498,6 +527,7 @@ class DiskJournal:
 
     def _go_back(self, position: int) -> _Survey:
         """The log at this place, and what lies behind it."""
+        survey = _Survey()
         if position > self.log.last:
             logger.warning(
                 "the database has entries up to {} of this journal, which ends at {}",
@@ -505,16 +535,19 @@ class DiskJournal:
                 self.log.last,
             )
             self.log.skip_to(position)
-        elif gap := self.log.rewound(position):
-            logger.error("entries {} to {} are not in the database, and not in the journal any more", *gap)
+        else:
+            # Read first: when that fails the log is as it was.
+            now_s, wall_s = self._clock(), time.time()
+            for summary in self.log.pending(position):
+                survey.rows += summary.rows
+                survey.marks.add(summary.position, _monotonic_s(summary.taken_at_us, now_s, wall_s))
+                if len(survey.placed) < HELD_MAX:
+                    survey.placed.extend((summary.position, placed) for placed in summary.requests)
+            if gap := self.log.rewound(position):
+                logger.error(
+                    "entries {} to {} are not in the database, and not in the journal any more", *gap
+                )
         self._room_bytes = self._room_now()
-        now_s, wall_s = self._clock(), time.time()
-        survey = _Survey()
-        for summary in self.log.pending(position):
-            survey.rows += summary.rows
-            survey.marks.add(summary.position, _monotonic_s(summary.taken_at_us, now_s, wall_s))
-            if len(survey.placed) < HELD_MAX:
-                survey.placed.extend((summary.position, placed) for placed in summary.requests)
         return survey
 
     def _urge(self) -> None:

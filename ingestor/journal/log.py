@@ -117,10 +117,13 @@ class SegmentLog:
         self._segments = found.segments
         self._tail = found.tail
         self._last = found.last
-        # What was removed had been committed, whatever the last cursor says.
-        self._committed = max(found.committed, self._removed_to())
+        self._committed = found.committed
+        if found.segments:
+            # What was removed had been committed, whatever the last cursor says.
+            self._committed = max(found.committed, self._removed_to())
         self._hinted = found.committed
         self._hinted_at_s = 0.0
+        self._leapt_from: int | None = None
         self._reader = Reader(directory, self._seed, found.segments, found.tail, found.recovery)
         self._retention = Retention(directory, limits.retention_s, found.segments, self._reader.forget)
         self.id = found.journal
@@ -243,15 +246,16 @@ class SegmentLog:
         behind it. Raises OSError."""
         if position <= self._last:
             return
-        self._roll(position + 1, position)
+        self._roll(position + 1, position, previous=position)
         self._last = self._committed = position
 
     def leap(self) -> None:
         """The next entry comes at a position that was never given out, not even by this journal before it was
-        damaged or brought back to an earlier state: behind the microseconds since 1970. Raises OSError."""
-        position = max(self._last + _LEAP_MIN, int(self._clock() * 1_000_000))
-        self._roll(position + 1, self._committed, self._last)
-        self._last = position
+        damaged or brought back to an earlier state: behind the microseconds since 1970. Nothing is written yet."""
+        if self._leapt_from is None:
+            self._leapt_from = self._last
+        self._last = max(self._last + _LEAP_MIN, int(self._clock() * 1_000_000))
+        self._tail.distrust()
 
     def bind(self, database: UUID) -> None:
         """From now on it is filled for this database. Raises OSError."""
@@ -281,6 +285,8 @@ class SegmentLog:
 
     def _removed_to(self) -> int:
         """The last position before the oldest that is retained."""
+        if not self._segments:
+            return self._last
         oldest = next((segment for segment in self._segments if not segment.empty), self._segments[-1])
         return min(oldest.first - 1, oldest.header.previous)
 
@@ -361,10 +367,12 @@ class SegmentLog:
 
     def _roll(self, first: int, committed: int, previous: int | None = None) -> None:
         before = self._tail.segment
-        previous = first - 1 if previous is None else previous
-        if before is not None and before.empty:
-            previous = min(previous, before.header.previous)  # it goes, and what it says must stay
+        if previous is None:
+            previous = self._last if self._leapt_from is None else self._leapt_from
+            if before is not None and before.empty:
+                previous = min(previous, before.header.previous)  # it goes, and what it says must stay
         after = self._tail.roll(first, previous, committed)
+        self._leapt_from = None
         self._hinted, self._hinted_at_s = committed, 0.0
         self._segments.append(after)
         if before is not None and before.empty and not before.damaged:

@@ -75,7 +75,8 @@ class Reader:
 
     def _from(self, position: int) -> list[tuple[Segment, int]]:
         """The segments that have it and what follows, and where to begin in each."""
-        behind = [each for each in self._segments if not each.empty and each.last >= position]
+        # One that leapt says so even when nothing of what it had is left.
+        behind = [each for each in self._segments if each.last >= position and (not each.empty or each.leaps)]
         places = [(segment, HEADER_BYTES) for segment in behind]
         if not places:
             return []

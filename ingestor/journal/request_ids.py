@@ -122,8 +122,9 @@ class RequestIds:
         it has come as far as `least`."""
         self._give_up(request.key)
         size_bytes = len(request.rejected)
+        if request.key in self._held:
+            return  # the first one counts
         if len(self._held) < HELD_MAX and self._held_bytes + size_bytes <= _ANSWERS_BYTES_MAX:
-            self.drop(request)
             self._held[request.key] = Earlier(request, receipt, urge, least)
             self._held_bytes += size_bytes
 

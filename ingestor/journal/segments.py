@@ -94,6 +94,11 @@ class Segment:
         """Whether it is there for no position."""
         return self.last < self.first
 
+    @property
+    def leaps(self) -> bool:
+        """Whether positions were skipped before it."""
+        return self.header.previous + 1 < self.header.first
+
     def mark(self, position: int, offset: int) -> None:
         """Remembers where an entry begins, unless a near one is remembered already."""
         if offset - (self._offsets[-1] if self._offsets else HEADER_BYTES) >= _MARK_BYTES:

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from ingestor.journal import frames
 from ingestor.journal.files import Directory, File
-from ingestor.journal.frames import CURSOR, HEADER_BYTES
+from ingestor.journal.frames import CURSOR, HEADER_BYTES, Head
 from ingestor.journal.inventory import Found, identity, not_ours, take_inventory
 from ingestor.journal.scan import first_entry
 from ingestor.journal.segments import DAMAGED, Bad, Frame, walk
@@ -82,15 +82,14 @@ def survey(
     told.committed = files.committed
     readings: list[_Reading] = []
     done = 0
-    # The last file comes first: its cursors say what of the others there is to look for.
+    # The last file comes first: its last cursor says what of all there is to look for.
     for part in reversed(files.parts):
         if whole or part.limit is None or part.limit - 1 > told.committed:
+            if part.limit is None:
+                told.committed = _last_cursor(directory, part, files)
             reading = _Reading(part)
             for frame in reading.entries(directory, files.seed):
-                head = frame.head
-                reading.found.append(_Seen(head.position, head.rows, head.taken_at_us))
-            if part.limit is None and reading.hint is not None:
-                told.committed = reading.hint
+                reading.count(frame.head, told.committed)
             readings.append(reading)
         done += part.item.size_bytes
         progress(done, told.size_bytes)
@@ -148,21 +147,14 @@ class _Files(NamedTuple):
     hollow: Sequence[Found]
 
 
-class _Seen(NamedTuple):
-    """A good entry, without its rows."""
-
-    position: int
-    rows: int
-    taken_at_us: int
-
-
 class _Reading:
     """One part read from end to end, by the rules of `ingestor.journal.scan`: `missing` are ranges of positions,
-    `last` is the last good entry's, `hint` what the last cursor said."""
+    `last` is the last good entry's, `hint` what the last cursor said; the rest is what was counted."""
 
     def __init__(self, part: _Part) -> None:
         self.part = part
-        self.found: list[_Seen] = []
+        self.good = self.pending = self.pending_metrics = 0
+        self.oldest_pending_us: int | None = None
         self.missing: list[tuple[int, int]] = []
         self.bad: list[BadBytes] = []
         self.last = part.first - 1
@@ -211,6 +203,15 @@ class _Reading:
         # file.
         self._note(bad, torn=not cut_off)
 
+    def count(self, head: Head, committed: int) -> None:
+        """One of the good entries."""
+        self.good += 1
+        if head.position > committed:
+            self.pending += 1
+            self.pending_metrics += head.rows
+            if self.oldest_pending_us is None:
+                self.oldest_pending_us = head.taken_at_us
+
     def holes(self) -> Iterator[tuple[int, int]]:
         """What is missing, but for files that were removed from behind a damaged one, which is kept: when they were
         committed."""
@@ -253,6 +254,14 @@ def _files(directory: Directory) -> _Files | None:
     return _Files(journal, database, seed, committed, found, parts[::-1], hollow[::-1])
 
 
+def _last_cursor(directory: Directory, part: _Part, files: _Files) -> int:
+    """What the file's last cursor says, or the newest header."""
+    reading = _Reading(part)
+    for _ in reading.entries(directory, files.seed):
+        pass
+    return files.committed if reading.hint is None else reading.hint
+
+
 def _first(directory: Directory, item: Found, seed: int) -> int | None:
     """The first entry of a file without a header; None without one."""
     try:
@@ -272,7 +281,9 @@ def _among(ranges: Iterable[tuple[int, int]], after: int, end: int) -> Iterator[
     """What of these lies behind `after` and up to `end`."""
     for first, last in ranges:
         if last > after and first <= end:
-            yield max(first, after + 1), min(last, end)
+            within = max(first, after + 1), min(last, end)
+            if within[0] <= within[1]:
+                yield within
 
 
 def _add(told: Survey, reading: _Reading) -> None:
@@ -281,13 +292,11 @@ def _add(told: Survey, reading: _Reading) -> None:
         (max(first, told.committed + 1), last) for first, last in reading.missing if last > told.committed
     ]
     told.last = max(reading.last, told.committed)
-    for position, rows, taken_at_us in reading.found:
-        told.entries += 1
-        if position > told.committed:
-            told.pending_entries += 1
-            told.pending_metrics += rows
-            if told.oldest_pending_us is None:
-                told.oldest_pending_us = taken_at_us
+    told.entries += reading.good
+    told.pending_entries += reading.pending
+    told.pending_metrics += reading.pending_metrics
+    if told.oldest_pending_us is None:
+        told.oldest_pending_us = reading.oldest_pending_us
 
 
 def _add_hollow(told: Survey, files: _Files) -> None:

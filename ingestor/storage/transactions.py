@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
+from loguru import logger
 
 from ingestor.errors import StorageError, StorageUnavailable
 
@@ -93,6 +94,21 @@ async def _roll_back(connection: Connection) -> None:
             await connection.execute("ROLLBACK")
     except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
         connection.terminate()
+
+
+def told_by_nobody(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An exception handler for the loop that knows one thing to be harmless.
+
+    asyncpg 0.32 forgets the future of a COPY that is given up. When the connection is lost, too, the loop reports
+    that nobody looked at its exception; whoever gave the COPY up has told why.
+    """
+    error = context.get("exception")
+    if isinstance(error, asyncpg.ConnectionDoesNotExistError) and "task" not in context:
+        future = context.get("future")
+        if not isinstance(future, asyncio.Task):
+            logger.debug("a statement that was given up ended with its connection: {}", error)
+            return
+    loop.default_exception_handler(context)
 
 
 async def leave_as_it_is(connection: object) -> None:

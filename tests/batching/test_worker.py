@@ -374,3 +374,23 @@ async def test_draining_ends_although_the_driver_swallows_the_cancellation() -> 
     journal.close()
     assert not await asyncio.wait_for(worker.drain(0.02), 10)
     assert journal.held_rows == 1
+
+
+async def test_a_flush_that_dies_is_not_taken_for_one_that_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It never should, and then nothing may say that all is well: whoever asks is told to restart the server."""
+    repository = ScriptedRepository()
+    journal, worker, _ = make(repository, size=1)
+
+    async def broken(entries: object, outcome: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(journal, "settle", broken)
+    await journal.offer(batch(1, 1.0), Ack.QUEUED)
+    async with asyncio.timeout(10):
+        while worker.death is None:
+            await asyncio.sleep(0.001)
+    assert worker.death == "the batch worker died (ZeroDivisionError()): restart the server"
+    assert worker.failure == worker.death
+    journal.close()
+    assert not await worker.drain(10)
+    assert journal.held_rows == 1

@@ -19,7 +19,7 @@ MIB = 1024**2
 
 class Brakes:
     """A log whose writes can be held, or made to fail. `room`, when it is set, is how much it says it may still
-    take (negative: it can't say); `unreadable` reads fail."""
+    take (negative: it can't say), and `looking` holds that up; `unreadable` reads fail."""
 
     def __init__(self, log: SegmentLog) -> None:
         self._log = log
@@ -28,6 +28,8 @@ class Brakes:
         self.failures: list[Exception] = []
         self.appends = self.skipped = self.unreadable = 0
         self.room: int | None = None
+        self.looks = 0
+        self.looking: asyncio.Event | None = None
         self._loop = asyncio.get_running_loop()
 
     def __getattr__(self, name: str) -> Any:
@@ -43,6 +45,9 @@ class Brakes:
         self._log.append(records)
 
     def room_bytes(self) -> int:
+        if self.looking is not None:
+            self.looks += 1
+            asyncio.run_coroutine_threadsafe(self.looking.wait(), self._loop).result()
         if self.room is None:
             return self._log.room_bytes()
         if self.room < 0:

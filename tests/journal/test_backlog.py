@@ -68,6 +68,19 @@ def test_what_the_disk_does_not_give_back_waits_no_more(monkeypatch: pytest.Monk
     assert (backlog.waiting_rows, backlog.read_to, backlog.spilled) == (0, 4, False)
 
 
+def test_a_backlog_that_leapt_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last position is one that no entry has: without rows that wait, there is nothing behind what was read."""
+    monkeypatch.setattr(backlog_module, "TAIL_BYTES_MAX", 0)
+    backlog = Backlog(0)
+    backlog.add(entry(1, 5.0))
+    backlog.add(entry(2, 7.0))
+    backlog.leapt(1_000)
+    assert backlog.read([entry(1)]) == 0
+    assert (backlog.spilled, backlog.oldest_s()) == (True, 5.0)
+    assert backlog.read([entry(2)]) == 0
+    assert (backlog.spilled, backlog.oldest_s(), backlog.read_to) == (False, None, 1_000)
+
+
 def test_a_restart_is_where_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """All behind the position is on disk; with nothing there, it is as if all were read."""
     backlog = Backlog(9)

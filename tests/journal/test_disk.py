@@ -171,6 +171,12 @@ async def test_what_the_books_count_is_what_is_kept(tmp_path: Path) -> None:
         with pytest.raises(Overloaded):
             await journal.offer(batch(4), Ack.JOURNALED)
         assert sum(taken) == journal.held_rows == 3
+        while journal.problem is not None:
+            await asyncio.sleep(0.01)
+        log.go.clear()
+        await journal.offer(batch(5), Ack.QUEUED)
+        assert sum(taken) == journal.held_rows == 8
+        assert (journal.waiting_rows, journal.unwritten_rows) == (3, 5)
 
 
 async def test_a_database_that_lost_commits_gets_them_again(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ingestor.batching import Backoff, BatchWorker, FlushPolicy
-from ingestor.errors import JournalProblem, Overloaded, Unavailable
+from ingestor.errors import JournalProblem, Overloaded, TooLate, Unavailable
 from ingestor.journal import RequestIds
 from ingestor.journal import backlog as backlog_module
 from ingestor.journal import disk as disk_module
@@ -61,6 +61,77 @@ async def test_room_that_others_make_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
+async def test_room_for_nobody_is_looked_for_as_well(tmp_path: Path) -> None:
+    """Some is left, and less than any request needs."""
+    async with opened(tmp_path) as (journal, log):
+        log.room = 900
+        await journal.offer(batch(), Ack.JOURNALED)
+        with pytest.raises(Overloaded):
+            await journal.offer(batch(), Ack.JOURNALED)
+        log.room = None
+        await asyncio.wait_for(until(lambda: not journal.full), 5)
+        await journal.offer(batch(), Ack.JOURNALED)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_who_comes_while_room_is_looked_for_is_written_before_the_end(tmp_path: Path) -> None:
+    """An end at that moment waits for it."""
+    async with opened(tmp_path) as (journal, log):
+        await journal.offer(batch(), Ack.JOURNALED)
+        log.looking = asyncio.Event()
+        await asyncio.wait_for(until(lambda: log.looks > 0), 5)
+        waiting = asyncio.create_task(journal.offer(batch(2), Ack.JOURNALED))
+        await turns()
+        ending = asyncio.create_task(journal.end(5))
+        await turns()
+        log.looking.set()
+        await asyncio.wait_for(waiting, 5)
+        assert await ending == 0
+
+
+async def test_the_end_waits_for_no_disk_without_need(tmp_path: Path) -> None:
+    """There is nothing to be written; and what is not acknowledged is not lost."""
+    async with opened(tmp_path) as (journal, log):
+        log.failures = [JournalFailed("input/output error") for _ in range(1_000)]
+        with pytest.raises(Overloaded):
+            await journal.offer(batch(), Ack.JOURNALED)
+        assert await asyncio.wait_for(journal.end(60), 5) == 0
+
+
+async def test_who_waits_at_the_end_is_told(tmp_path: Path) -> None:
+    """The disk did not answer in time. It may be written all the same, so nobody is told that it was not taken."""
+    async with opened(tmp_path) as (journal, log):
+        log.go.clear()
+        waiting = asyncio.create_task(journal.offer(batch(), Ack.JOURNALED))
+        await until(lambda: log.appends == 1)
+        await journal.offer(batch(3), Ack.QUEUED)
+        ending = asyncio.create_task(journal.end(0.05))
+        await asyncio.sleep(0.1)
+        log.go.set()
+        assert await asyncio.wait_for(ending, 5) == 3
+        with pytest.raises(TooLate):
+            await asyncio.wait_for(waiting, 5)
+
+
+async def test_who_waits_for_the_commit_of_what_is_being_written_is_heard(tmp_path: Path) -> None:
+    """The first only wanted it on the disk; a repetition comes before it is there."""
+    ids = RequestIds()
+    async with opened(tmp_path, None, ids) as (journal, log):
+        log.go.clear()
+        first = asyncio.create_task(journal.offer(batch(), Ack.JOURNALED, REQUEST))
+        await until(lambda: log.appends == 1)
+        held = await ids.find(REQUEST)
+        assert held is not None
+        second = asyncio.create_task(held.reached(Ack.COMMITTED))
+        await turns()
+        log.go.set()
+        await first
+        assert journal.pressed
+        await journal.settle(await journal.read(MANY), Outcome())
+        await asyncio.wait_for(second, 5)
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_a_disk_that_does_not_say_how_full_it_is_is_written_to(tmp_path: Path) -> None:
     """What is written is acknowledged; writing will tell when it is full."""
     async with opened(tmp_path) as (journal, log):
@@ -89,11 +160,15 @@ async def test_a_failing_disk_stays_a_problem_until_it_takes_something(tmp_path:
 
 async def test_a_writer_that_dies_is_told_and_nobody_hangs(tmp_path: Path) -> None:
     """It never should. Then who waits hears of it, whoever comes is refused, and what was queued counts as lost."""
-    async with opened(tmp_path) as (journal, log):
+    ids = RequestIds()
+    async with opened(tmp_path, None, ids) as (journal, log):
         log.go.clear()
         waiting = asyncio.create_task(journal.offer(batch(), Ack.JOURNALED))
         await until(lambda: log.appends == 1)
-        await journal.offer(batch(3), Ack.QUEUED)
+        await journal.offer(batch(3), Ack.QUEUED, REQUEST)
+        held = await ids.find(REQUEST)
+        assert held is not None
+        repeated = asyncio.create_task(held.reached(Ack.JOURNALED))
         log.failures = [ValueError("a mistake of ours")]
         log.go.set()
         with pytest.raises(Overloaded, match="a mistake of ours"):
@@ -102,7 +177,10 @@ async def test_a_writer_that_dies_is_told_and_nobody_hangs(tmp_path: Path) -> No
         assert "restart the server" in str(journal.problem)
         with pytest.raises(Overloaded):
             await journal.offer(batch(), Ack.QUEUED)
-        assert journal.unwritten_rows == 3
+        with pytest.raises(Unavailable):
+            await asyncio.wait_for(repeated, 5)
+        assert await ids.find(REQUEST) is None
+        assert await asyncio.wait_for(journal.end(30), 5) == 3
 
 
 async def test_the_worker_outlives_a_journal_that_can_not_be_read(
@@ -125,6 +203,10 @@ async def test_the_worker_outlives_a_journal_that_can_not_be_read(
         await asyncio.wait_for(until(lambda: repository.rows == 30), 5)
         await until(lambda: journal.held_rows == 0 and worker.failure is None)
         assert worker.death is None
+        log.unreadable = 2
+        await journal.rewind(0)
+        await until(lambda: worker.failure is not None)
+        await asyncio.wait_for(until(lambda: journal.held_rows == 0), 5)
         journal.close()
         assert await worker.drain(5)
 

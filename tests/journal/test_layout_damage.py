@@ -12,7 +12,9 @@ from zlib import crc32
 
 import pytest
 
+from ingestor.journal import frames
 from ingestor.journal.directory import DiskFile
+from ingestor.journal.frames import Header
 from ingestor.journal.recovery import Gap
 from tests.journal.segment_files import (
     JOURNAL,
@@ -347,3 +349,30 @@ def test_a_link_is_not_followed_out_of_the_directory(tmp_path: Path) -> None:
     (path / name(2)).hardlink_to(tmp_path / "elsewhere")
     assert "000000000002.segment is not a plain file with one name" in refusal(tmp_path)
     assert (tmp_path / "elsewhere").read_bytes() == segment(2, 3)
+
+
+def test_a_journal_of_nothing_readable_says_so(tmp_path: Path) -> None:
+    """One file that no entry had come to yet, with a bad header: the cursors in it say whose it is."""
+    data = bytearray(segment(1, 1, cursor(0)))
+    data[50] ^= 1
+    put(tmp_path, bytes(data))
+    with opened(tmp_path) as log:
+        assert log.recovery.gaps == [Gap(1, 1, name(1))]
+        assert (log.committed_hint, log.is_pending) == (0, False)
+        log.append([record(log.last + 1)])
+        assert values(log) == {2: 2.0}
+
+
+def test_what_a_leap_left_out_is_not_missing(tmp_path: Path) -> None:
+    """Also when nothing of the file that leapt can be read: what it had is lost, and the next one is sound."""
+    far = 10**12
+    leapt = frames.encode_header(Header(JOURNAL, None, 2, far, 2, 0, 0)) + entry(far)
+    after = segment(3, far + 1, entry(far + 1))
+    put(tmp_path, FIRST, leapt, after)
+    with opened(tmp_path) as log:
+        assert values(log) == {1: 1.0, 2: 2.0, far: float(far), far + 1: float(far + 1)}
+        assert (log.recovery.gaps, log.recovery.damaged) == ([], [])
+    (tmp_path / "journal" / name(2)).write_bytes(broken(leapt, far))
+    with opened(tmp_path) as log:
+        assert values(log) == {1: 1.0, 2: 2.0, far + 1: float(far + 1)}
+        assert (log.recovery.gaps, log.recovery.damaged) == ([Gap(far, far, name(2))], [aside(2)])

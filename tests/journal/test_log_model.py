@@ -255,11 +255,7 @@ class World:
         if self.met:
             self._tell()
             return
-        try:
-            log.leap()
-        except OSError:
-            assert self.disk.tight
-            self.log = None
+        log.leap()
 
     def _unwell(self, faults: Sequence[Fault]) -> bool:
         return bool(faults) or self.disk.tight

@@ -197,3 +197,13 @@ async def test_two_who_ask_for_one_name_hear_one_answer() -> None:
     database.gate.set()
     for receipt in receipts:
         assert await asyncio.wait_for(receipt.reached(Ack.COMMITTED), 5) == ()
+
+
+async def test_of_two_that_wait_under_one_name_the_first_counts() -> None:
+    """As it does when they are committed."""
+    ids = RequestIds()
+    for fingerprint in (b"first", b"second"):
+        ids.hold(REQUEST._replace(fingerprint=fingerprint), Receipt(), lambda: None, Ack.QUEUED)
+    assert await ids.find(REQUEST._replace(fingerprint=b"first")) is not None
+    with pytest.raises(Conflict):
+        await ids.find(REQUEST._replace(fingerprint=b"second"))
