@@ -8,7 +8,7 @@ else they lack to live with any client's bytes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -20,21 +20,23 @@ from h2.events import DataReceived, Event, PingAckReceived
 from h2.exceptions import ProtocolError
 from loguru import logger
 
-from ingestor.transport.grpc.calls import Calls, Method
+from ingestor.transport.grpc.calls import Calls, Methods
 from ingestor.transport.grpc.farewell import Farewell, Stage
 from ingestor.transport.grpc.headers import from_grpclib
 from ingestor.transport.grpc.lane import Lane, Lanes
+from ingestor.transport.grpc.streams import Closing
 
 
 class DrainableServer(Server):
     """grpclib's server with `drain` before `close`."""
 
-    def __init__(self, methods: Mapping[str, Method], message_bytes_max: int, *, lane: bool) -> None:
+    def __init__(self, methods: Methods, message_bytes_max: int, *, lane: bool) -> None:
         super().__init__([])
         # As ASCII, a single other byte in a header would be an exception that ends the whole connection.
         self._h2_config.header_encoding = "latin-1"
-        self.calls = Calls(methods, message_bytes_max)
-        self.lanes = Lanes(methods, message_bytes_max) if lane else None
+        self._closing = Closing()
+        self.calls = Calls(methods, message_bytes_max, self._closing)
+        self.lanes = Lanes(methods.unary, message_bytes_max) if lane else None
         self.draining = False
         self.connections: set[_Connection] = set()
         self._deserted = asyncio.Event()
@@ -52,6 +54,7 @@ class DrainableServer(Server):
         self._server.close()
         for connection in tuple(self.connections):
             connection.farewell.begin()
+        self._closing.begin()
         try:
             async with asyncio.timeout(timeout_s):
                 while self.connections:
@@ -106,14 +109,13 @@ class _Handler(Handler):
     def accept(
         self, stream: H2Stream, headers: list[tuple[str, str]], release_stream: Callable[[], Any]
     ) -> None:
-        request = dict(headers)
-        if from_grpclib(request):
+        if from_grpclib(dict(headers)):
             self.farewell.hangs_up = True
         if self.farewell.refuses:
             _reset(stream, ErrorCodes.REFUSED_STREAM)
             release_stream()
             return
-        task = self.loop.create_task(self._calls.serve(stream, request))
+        task = self.loop.create_task(self._calls.serve(stream, headers))
         self._tasks[stream] = task
         # Not in the task itself, as grpclib does: cancelled before it began, it would leave its stream behind.
         task.add_done_callback(partial(self._ended, stream, release_stream))

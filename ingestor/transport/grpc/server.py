@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ingestor.errors import AddressProblem
+from ingestor.transport.grpc.calls import Methods
 from ingestor.transport.grpc.connections import DrainableServer
 from ingestor.transport.rpc import Rpc
 
@@ -13,7 +14,7 @@ class GrpcServer:
     """The server. `start`, then `drain` and `close`, once each. Without `lane`, every call goes grpclib's way."""
 
     def __init__(self, rpcs: Iterable[Rpc], *, message_bytes_max: int, lane: bool = True) -> None:
-        self._methods = {rpc.path: rpc.serve for rpc in rpcs}
+        self._methods = Methods(rpcs)
         self._message_bytes_max = message_bytes_max
         self._lane = lane
         self._server: DrainableServer | None = None
@@ -29,7 +30,8 @@ class GrpcServer:
         return server.bound_port()
 
     async def drain(self, timeout_s: float) -> bool:
-        """Says GOAWAY and answers the calls under way. Says whether all were answered in time."""
+        """Says GOAWAY, answers the unary calls under way and ends the streams, as `streams` says. Says whether all
+        were answered in time."""
         return self._server is None or await self._server.drain(timeout_s)
 
     async def close(self) -> None:

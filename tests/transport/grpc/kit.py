@@ -28,7 +28,7 @@ def framed(message: bytes, *, compressed: int = 0, length: int | None = None) ->
 async def serving(serve: Callable[[bytes], Awaitable[bytes]]) -> AsyncIterator[RawClient]:
     """A server of one method, without what lies behind it, and a client of it."""
 
-    rpc: Any = SimpleNamespace(path=LOG_METRIC, serve=serve)
+    rpc: Any = SimpleNamespace(path=LOG_METRIC, serve=serve, streams=False)
     server = GrpcServer([rpc], message_bytes_max=2**20, lane=load({}).grpc_lane)
     client = RawClient()
     await client.connect(await server.start("127.0.0.1", 0))
