@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from loguru import logger
 
@@ -26,7 +27,7 @@ from ingestor.storing import Storing
 from ingestor.telemetry import Health, Telemetry
 from ingestor.telemetry.registry import CONTENT_TYPE
 from ingestor.transport import columns
-from ingestor.transport.grpc import GrpcServer
+from ingestor.transport.grpc import GrpcServer, HealthService, Reflection
 from ingestor.transport.http import HttpServer, Page, json_page
 from ingestor.transport.rpc import ColumnOptions, Descriptors
 from ingestor.transport.transcoding import Router
@@ -193,21 +194,33 @@ class App:
         native = settings.codecs == "native" and columns.native_available()
         decoder = columns.NativeDecoder if native else columns.ReferenceDecoder
         rpcs = descriptors.bind(service, ColumnOptions(decoder, limits.rows_max))
-        grpc = GrpcServer(rpcs, message_bytes_max=settings.message_bytes_max, lane=settings.grpc_lane)
+        watch = HealthService(partial(_serving, health), {rpc.service for rpc in rpcs})
+        # What tells of the server is told of, too.
+        served = [*rpcs, *watch.rpcs()]
+        grpc = GrpcServer(
+            [*served, *Reflection(descriptors, {rpc.service for rpc in served}).rpcs()],
+            message_bytes_max=settings.message_bytes_max,
+            lane=settings.grpc_lane,
+        )
         http = HttpServer(
             Router(rpcs, descriptors.pool, elements_max=limits.rows_max),
             _pages(health, self.telemetry, journal),
             body_bytes_max=settings.message_bytes_max,
         )
-        self._ends.push_async_callback(self._close_fronts, grpc, http)
+        self._ends.push_async_callback(self._close_fronts, grpc, watch, http)
         grpc_port = await grpc.start(settings.host, settings.grpc_port)
         http_port = await http.start(settings.host, settings.http_port)
         return Addresses(settings.host, grpc_port, http_port)
 
-    async def _close_fronts(self, grpc: GrpcServer, http: HttpServer) -> None:
+    async def _close_fronts(self, grpc: GrpcServer, watch: HealthService, http: HttpServer) -> None:
         """No new calls; those under way are answered, while the worker still makes room for them."""
         timeout_s = self._left_s() * _CALLS_SHARE
-        answered = await asyncio.gather(grpc.drain(timeout_s), http.drain(timeout_s))
+
+        async def drain_grpc() -> bool:
+            await watch.close()
+            return await grpc.drain(timeout_s)
+
+        answered = await asyncio.gather(drain_grpc(), http.drain(timeout_s))
         if not all(answered):
             logger.warning("some calls under way were not answered within DRAIN_TIMEOUT")
         await asyncio.gather(grpc.close(), http.close())
@@ -228,6 +241,11 @@ class App:
         health.add("worker", self._storing.death)
         health.add("database", self._storing.problem, vital=not journal.durable)
         return health
+
+
+async def _serving(health: Health) -> bool:
+    """As /readyz has it."""
+    return (await health.look()).status != "not ready"
 
 
 async def to_its_end(cleanup: Awaitable[object]) -> None:

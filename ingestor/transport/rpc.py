@@ -110,6 +110,11 @@ class Rpc:
         return await self._encoded(await answering)
 
     @property
+    def service(self) -> str:
+        """Its service's full name."""
+        return self.path[1:].partition("/")[0]
+
+    @property
     def streams(self) -> bool:
         """Whether it does, in either direction."""
         return self.client_streaming or self.server_streaming
@@ -118,11 +123,12 @@ class Rpc:
         """Answers parsed requests with protobuf bytes of responses, each made when it is asked for: the pace is
         that of whoever reads them, who also closes this generator, and with it the method's. Raises Invalid, also
         when a method of one request gets none or several, and what `requests` and the method raise."""
+        method = self._method if self._columns is None else self._columns.method
         async with aclosing(self._given(requests)) as given:
             if not self.server_streaming:
-                yield await self._encoded(await self._method(given))
+                yield await self._encoded(await method(given))
                 return
-            answering = self._method(given if self.client_streaming else await _only(given))
+            answering = method(given if self.client_streaming else await _only(given))
             async with aclosing(answering) as answers:
                 async for answer in answers:
                     yield await self._encoded(answer)
