@@ -45,7 +45,8 @@ class Inbox(Buffer):
         if len(self._data) < size:
             msg = "the stream ended in the middle"
             raise AssertionError(msg)
-        taken = bytes(memoryview(self._data)[:size])
+        with memoryview(self._data) as view:
+            taken = bytes(view[:size])
         del self._data[:size]
         self._give_back(min(size, self._uncredited) if self._data else self._uncredited)
         return taken

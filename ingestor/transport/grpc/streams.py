@@ -3,15 +3,16 @@ is made when the one before it has left for the client. So the client's pace is 
 and what a call holds is one message and what HTTP/2's windows let lie.
 
 When the server stops, a stream takes no further request: the one in hand is answered, and then the stream ends with
-UNAVAILABLE, as it does at once where it waits for a request, or where the next answer of a method with a single
-request is waited for. What a client was not answered was not taken.
+UNAVAILABLE, as it does at once where it waits for a request. So does one whose method has a single request,
+wherever it waits: for its next answer, or for a client that does not read. What a client was not answered was not
+taken.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, nullcontext
 
 from google.protobuf.message import Message
 
@@ -65,19 +66,19 @@ async def run(
 ) -> None:
     """Runs the call to its end: `receive` reads from the client, `send` takes one message for it. Raises Refusal,
     and what the method raises."""
+    # Of a single request nothing can be half done that its client would have to know.
+    waiting = nullcontext if rpc.client_streaming else closing.waiting
     async with (
         aclosing(_requests(rpc, receive, closing, message_bytes_max)) as requests,
         aclosing(rpc.stream(requests)) as answers,
     ):
         while True:
-            if rpc.client_streaming:
+            async with waiting():
                 answer = await anext(answers, None)
-            else:
-                async with closing.waiting():
-                    answer = await anext(answers, None)
             if answer is None:
                 return
-            await send(answer)
+            async with waiting():
+                await send(answer)
             del answer
             # Where nothing has to be waited for, thousands of messages would be one turn of the event loop.
             await asyncio.sleep(0)

@@ -183,9 +183,13 @@ async def test_watchers_hear_of_the_end(database_url: str) -> None:
         deaf.reading.set()
 
 
-async def test_a_closed_one_serves_nothing() -> None:
-    """Whatever the check says."""
+async def test_a_closed_one_serves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the check says; and it is closed when its watchers know, not later."""
+    monkeypatch.setattr("ingestor.transport.grpc.health._LAST_WORD_S", 60.0)
     async with watched(Patient()) as (channel, health):
-        await health.close()
+        watchings = [watch(channel, service) for service in ("", SERVICE, "nobody")]
+        for each in watchings:
+            await each.read()
+        await asyncio.wait_for(health.close(), 10)
         assert await check(channel) == NOT_SERVING
         assert status(await watch(channel).read()) == NOT_SERVING

@@ -11,6 +11,7 @@ import grpc.aio
 import pytest
 from google.rpc.error_details_pb2 import BadRequest
 from google.rpc.status_pb2 import Status as RpcStatus
+from grpclib.health.v1.health_pb2 import HealthCheckRequest
 from h2.settings import SettingCodes
 from ingestor_api.analytics.v1 import LogMetricsRequest, LogMetricsResponse, Metric
 
@@ -143,8 +144,11 @@ async def test_a_full_server_pushes_back_and_refuses_nothing(database_url: str) 
                 client.h2.send_data(stream, request[at : at + frame])
             await client.flush()
             sent += 1
-        health = await client.answer(await client.send(framed(b""), path="/grpc.health.v1.Health/Check"))
-        assert health.headers["grpc-status"] == "0"
+        await client.until(lambda: client.h2.outbound_flow_control_window > 2**20)
+        large = HealthCheckRequest(service="x" * 15_000).SerializeToString()
+        other = await client.answer(await client.send(framed(large), path="/grpc.health.v1.Health/Check"))
+        assert other.headers["grpc-status"] == "5"
+        assert client.h2.local_flow_control_window(stream) < len(request)
         assert 2**22 - len(request) < sent * len(request) < 2**22 + 2 * len(request)
         assert full.count("ingestor_metrics_received_total") == 49_995
         assert full.count("ingestor_metrics_refused_total") == 0
@@ -271,6 +275,19 @@ async def test_an_idle_stream_does_not_hold_up_the_stop(
         assert running.count("ingestor_metrics_committed_total") == 1
         await client.close()
     assert not problems
+
+
+@pytest.mark.parametrize("count", [-2, 100_000])
+async def test_a_server_stream_does_not_hold_up_the_stop(count: int) -> None:
+    """Whether it has nothing to say, or a client that doesn't read."""
+    numbers = Numbers()
+    async with listening(numbers.rpcs()) as (server, port), connected(port) as client:
+        stream = await client.send(framed(number(count)), path=COUNT)
+        answer = client.answers[stream]
+        await client.until(lambda: len(messages(answer.data)) >= 2)
+        assert await asyncio.wait_for(server.drain(20), 5)
+        assert (await client.answer(stream)).headers["grpc-status"] == "14"
+        assert numbers.ended.is_set()
 
 
 async def test_the_request_in_hand_is_answered_before_the_stop(database_url: str) -> None:
