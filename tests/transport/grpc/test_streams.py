@@ -306,6 +306,45 @@ async def test_the_request_in_hand_is_answered_before_the_stop(database_url: str
         assert full.count("ingestor_metrics_committed_total") == 6
 
 
+async def test_a_request_without_room_is_not_taken_at_the_end(database_url: str) -> None:
+    """It waits until the time of the stop is over, and is cut off then; nobody was told that it was taken."""
+    async with without_room(database_url) as full, connected(full.grpc_port) as client:
+        stream = await client.send(framed(batch(GOOD)), path=STREAM, end=False)
+        while full.count("ingestor_queue_waiting_requests") < 1:
+            await asyncio.sleep(0.01)
+        await asyncio.wait_for(full.app.stop(1), 10)
+        await client.until(lambda: client.closed)
+        assert messages(client.answers[stream].data) == []
+        assert full.count("ingestor_metrics_received_total") == 5
+
+
+async def test_a_stream_that_comes_after_the_stop_began_takes_nothing(database_url: str) -> None:
+    """As those do that a client opens before it has read the GOAWAY."""
+    async with gateway(database_url) as running, connected(running.grpc_port) as client:
+        await client.answer(await client.send(b"", path=STREAM))
+        client.answers_pings = False
+        stopping = asyncio.create_task(running.app.stop(20))
+        await client.until(lambda: client.goaway is not None)
+        answer = await client.answer(await client.send(framed(batch(GOOD)), path=STREAM))
+        assert (answer.headers["grpc-status"], answer.data) == ("14", b"")
+        await client.answer_pings()
+        assert await stopping == 0
+        assert running.count("ingestor_metrics_received_total") == 0
+
+
+async def test_unary_calls_go_on_beside_open_streams(raw: RawClient) -> None:
+    """On one connection, which the lane and grpclib's way share: in turns, and with both waiting at once."""
+    stream = await raw.send(framed(batch(GOOD)), path=STREAM, end=False)
+    for size in range(1, 50):
+        calls = [await raw.send(framed(batch(GOOD)), path=f"{SERVICE}/LogMetrics") for _ in range(5)]
+        await raw.send_more(stream, framed(batch(GOOD)), end=False)
+        answers = [await raw.answer(call) for call in calls]
+        assert {answer.headers["grpc-status"] for answer in answers} == {"0"}
+        await raw.until(lambda size=size: len(messages(raw.answers[stream].data)) == size + 1)  # type: ignore[misc]
+    await raw.send_more(stream)
+    assert (await raw.answer(stream)).headers["grpc-status"] == "0"
+
+
 async def test_a_stream_that_ends_first_is_taken_off_its_client() -> None:
     """A method may end before its client does; the stream is reset then, and what still comes goes nowhere."""
 
