@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from loguru import logger
 
@@ -28,7 +29,7 @@ from ingestor.storing import Storing
 from ingestor.telemetry import Health, Telemetry, measure_lag
 from ingestor.telemetry.registry import CONTENT_TYPE
 from ingestor.transport import columns
-from ingestor.transport.grpc import GrpcServer
+from ingestor.transport.grpc import GrpcServer, HealthService, Reflection
 from ingestor.transport.http import Content, HttpServer, Page, documentation, json_page
 from ingestor.transport.observing import Observed
 from ingestor.transport.rpc import ColumnOptions, Descriptors, Rpc
@@ -207,8 +208,14 @@ class App:
         native = settings.codecs == "native" and columns.native_available()
         decoder = columns.NativeDecoder if native else columns.ReferenceDecoder
         rpcs = descriptors.bind(service, ColumnOptions(decoder, limits.rows_max))
+        watch = HealthService(partial(_serving, health), {rpc.service for rpc in rpcs})
+        # What tells of the server is told of, too.
+        served = [*rpcs, *watch.rpcs()]
         grpc = GrpcServer(
-            rpcs, message_bytes_max=settings.message_bytes_max, lane=settings.grpc_lane, observe=observe
+            [*served, *Reflection(descriptors, {rpc.service for rpc in served}).rpcs()],
+            message_bytes_max=settings.message_bytes_max,
+            lane=settings.grpc_lane,
+            observe=observe,
         )
         http = HttpServer(
             Router(rpcs, descriptors.pool, elements_max=limits.rows_max),
@@ -217,15 +224,20 @@ class App:
             observe=observe,
         )
         self.telemetry.watch_calls(grpc=lambda: grpc.in_flight, http=lambda: http.in_flight)
-        self._ends.push_async_callback(self._close_fronts, grpc, http)
+        self._ends.push_async_callback(self._close_fronts, grpc, watch, http)
         grpc_port = await grpc.start(settings.host, settings.grpc_port)
         http_port = await http.start(settings.host, settings.http_port)
         return Addresses(settings.host, grpc_port, http_port)
 
-    async def _close_fronts(self, grpc: GrpcServer, http: HttpServer) -> None:
+    async def _close_fronts(self, grpc: GrpcServer, watch: HealthService, http: HttpServer) -> None:
         """No new calls; those under way are answered, while the worker still makes room for them."""
         timeout_s = self._left_s() * _CALLS_SHARE
-        answered = await asyncio.gather(grpc.drain(timeout_s), http.drain(timeout_s))
+
+        async def drain_grpc() -> bool:
+            await watch.close()
+            return await grpc.drain(timeout_s)
+
+        answered = await asyncio.gather(drain_grpc(), http.drain(timeout_s))
         if not all(answered):
             logger.warning("some calls under way were not answered within DRAIN_TIMEOUT")
         await asyncio.gather(grpc.close(), http.close())
@@ -246,6 +258,11 @@ class App:
         health.add("worker", self._storing.death)
         health.add("database", self._storing.problem, vital=not journal.durable)
         return health
+
+
+async def _serving(health: Health) -> bool:
+    """As /readyz has it."""
+    return (await health.look()).status != "not ready"
 
 
 async def to_its_end(cleanup: Awaitable[object]) -> None:
@@ -278,7 +295,8 @@ def _pages(health: Health, telemetry: Telemetry, journal: Journal) -> dict[str, 
 
 def _documentation(descriptors: Descriptors, rpcs: list[Rpc]) -> dict[str, Page]:
     info = Info("Analytics ingestor", __version__)
-    return documentation(describe(descriptors.files, descriptors.pool, {rpc.path for rpc in rpcs}, info))
+    files = list(descriptors.files.values())
+    return documentation(describe(files, descriptors.pool, {rpc.path for rpc in rpcs}, info))
 
 
 def _countdown(seconds: float) -> Callable[[], float]:

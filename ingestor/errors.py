@@ -60,6 +60,10 @@ class Unsupported(Refusal):
     """The request is in a form that this server does not read: permanent."""
 
 
+class NotFound(Refusal):
+    """What the request asks about does not exist."""
+
+
 class NoSuchRoute(Refusal):
     """Nothing is served under this path."""
 

@@ -7,9 +7,9 @@ request asks for; it never stores anything itself.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Sized
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence, Sized
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from types import MappingProxyType
@@ -36,6 +36,7 @@ from ingestor.errors import (
     Invalid,
     Later,
     NotStored,
+    Overloaded,
     TooLate,
 )
 from ingestor.model import Ack, DeadRow, LabelSet, MetricBatch, Request, Row, Rules, label_set
@@ -52,6 +53,8 @@ _INLINE_ROWS_MAX = 5_000
 _INLINE_REJECTIONS_MAX = 1_000
 _UNLABELED: Mapping[int, str] = MappingProxyType({})
 _REQUEST_ID_BYTES_MAX = 128
+# A stream that finds no room comes back so soon: the queue's own wait for it lies between.
+_ROOM_RETRY_S = 0.1
 _ACKS: Mapping[int, Ack] = MappingProxyType({ack.value: ack for ack in Ack})
 
 ResultT = TypeVar("ResultT")
@@ -149,16 +152,19 @@ class IngestorService(AnalyticsServiceBase):
     async def log_metrics(self, message: LogMetricsRequest) -> LogMetricsResponse:
         """Takes those metrics of a batch that keep the rules, and lists the others. Raises Invalid when none does,
         Conflict, Overloaded or Unavailable, and then it took nothing; TooLate while it waits for the commit."""
+        call, check = self._typed_metrics_call(message)
+        del message
+        return await self._logged(call, check)
+
+    def _typed_metrics_call(self, message: LogMetricsRequest) -> tuple[_Call, _Check]:
         metrics = message.metrics
         self._check_size(len(metrics))
-        call = self._call(
-            message.ack,
-            message.request_id,
-            len(metrics),
-            lambda: self._rows_fingerprint("LogMetrics", metrics),
-        )
-        del message
-        accepted, rejected = await self._answered(call, lambda: _made(self._checked(metrics)), "metrics")
+        fingerprint = partial(self._rows_fingerprint, "LogMetrics", metrics)
+        call = self._call(message.ack, message.request_id, len(metrics), fingerprint)
+        return call, lambda: _made(self._checked(metrics))
+
+    async def _logged(self, call: _Call, check: _Check) -> LogMetricsResponse:
+        accepted, rejected = await self._answered(call, check, "metrics")
         return LogMetricsResponse(accepted=accepted, rejected=rejected)
 
     def _checked(self, metrics: Sequence[MetricFields]) -> Checked:
@@ -176,8 +182,7 @@ class IngestorService(AnalyticsServiceBase):
         """`log_metrics` for a request that was decoded to columns: the same answers, without an object a row."""
         call, check = self._metrics_call(columns)
         del columns  # what waits for room is the batch alone, which is what the bounds count
-        accepted, rejected = await self._answered(call, check, "metrics")
-        return LogMetricsResponse(accepted=accepted, rejected=rejected)
+        return await self._logged(call, check)
 
     def _metrics_call(self, columns: pa.RecordBatch) -> tuple[_Call, _Check]:
         metrics = columns.column("metrics").values
@@ -185,6 +190,25 @@ class IngestorService(AnalyticsServiceBase):
         fingerprint = partial(self._column_rules.fingerprint, "LogMetrics", metrics)
         call = self._call(*_terms(columns), len(metrics), fingerprint)
         return call, partial(self._checked_once, self._column_rules.check, [metrics], len(metrics))
+
+    async def stream_metrics(
+        self, messages: AsyncIterator[LogMetricsRequest]
+    ) -> AsyncGenerator[LogMetricsResponse, None]:
+        """Answers each request as `log_metrics` does, before the next is read. One that finds no room waits for it,
+        however long; otherwise raises what `log_metrics` raises, and takes nothing more."""
+        async for message in messages:
+            call, check = self._typed_metrics_call(message)
+            del message
+            yield await self._logged(call.patient(), check)
+
+    async def stream_metrics_columns(
+        self, messages: AsyncIterator[pa.RecordBatch]
+    ) -> AsyncGenerator[LogMetricsResponse, None]:
+        """`stream_metrics` for requests that were decoded to columns, likewise."""
+        async for columns in messages:
+            call, check = self._metrics_call(columns)
+            del columns
+            yield await self._logged(call.patient(), check)
 
     async def write_series(self, message: WriteSeriesRequest) -> WriteSeriesResponse:
         """Takes those points of some series that keep the rules, and lists the others. Raises Invalid when none
@@ -256,7 +280,7 @@ class IngestorService(AnalyticsServiceBase):
         rejected = await _aside_if_many(told, checked.rejected)
         if request is not None:
             request = request._replace(accepted=accepted, rejected=await _aside_if_many(encoded, rejected))
-        dead = await self._offer(checked.batch, call.ack, request)
+        dead = await self._offer(checked.batch, call.ack, request, until_taken=call.waits_for_room)
         self._count_rejected(len(rejected))
         return accepted - len(dead), with_dead(rejected, dead, call.rows)
 
@@ -277,15 +301,20 @@ class IngestorService(AnalyticsServiceBase):
             problem = f"has {rows} {what}, {rows_max} at most: send smaller batches"
             raise Invalid.fields([FieldViolation(field_name, problem)])
 
-    async def _offer(self, batch: MetricBatch, ack: Ack, request: Request | None = None) -> Sequence[DeadRow]:
-        try:
-            return await self._in_time(self._queue.offer(batch, ack, request), ack)
-        except Later:
-            self._telemetry.refused.inc(batch.rows)
-            raise
-        except Invalid:
-            self._count_rejected(batch.rows)
-            raise
+    async def _offer(
+        self, batch: MetricBatch, ack: Ack, request: Request | None = None, *, until_taken: bool = False
+    ) -> Sequence[DeadRow]:
+        while True:
+            try:
+                return await self._in_time(self._queue.offer(batch, ack, request), ack)
+            except Later as later:
+                if not (until_taken and isinstance(later, Overloaded)):
+                    self._telemetry.refused.inc(batch.rows)
+                    raise
+            except Invalid:
+                self._count_rejected(batch.rows)
+                raise
+            await asyncio.sleep(_ROOM_RETRY_S)
 
     async def _in_time(self, waiting: Awaitable[Sequence[DeadRow]], ack: Ack) -> Sequence[DeadRow]:
         """Waits for this acknowledgement, for a commit no longer than is promised. Raises TooLate."""
@@ -379,11 +408,17 @@ def _row(metric: MetricFields, now: datetime) -> tuple[Row, LabelSet | None]:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """What a bulk request waits for, its name if it has one, and how many rows it has, good and bad."""
+    """What a bulk request waits for, its name if it has one, and how many rows it has, good and bad. Without
+    `waits_for_room` it is refused when there is none within the admission wait."""
 
     ack: Ack
     request: Request | None
     rows: int
+    waits_for_room: bool = False
+
+    def patient(self) -> _Call:
+        """The same, but it waits for room."""
+        return replace(self, waits_for_room=True)
 
 
 def _terms(columns: pa.RecordBatch) -> tuple[int, str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,14 @@ async def test_the_lines_that_can_be_pasted_work(database_url: str) -> None:
         for word, path, answer in re.findall(r"\$ curl -d ('.*') +localhost:8080(\S+)\n(.*)\n", pasted):
             body = subprocess.run(["sh", "-c", f"printf %s {word}"], capture_output=True, check=True).stdout
             assert await running.post(path, body) == (200, json.loads(answer))
+        [(line, answers)] = re.findall(r"\$ (printf [^\n]*buf curl [^\n]*)\n(.*?)```", pasted, re.DOTALL)
+        told = await asyncio.create_subprocess_exec(
+            *("sh", "-c", line.replace("50051", str(running.grpc_port))),
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "PATH": f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"},
+        )
+        out, _ = await told.communicate()
+        assert out.decode() == answers
         [program] = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", program.replace("50051", str(running.grpc_port))),
@@ -46,4 +56,4 @@ async def test_the_lines_that_can_be_pasted_work(database_url: str) -> None:
         out, _ = await process.communicate()
         assert process.returncode == 0
         assert b"accepted=1" in out
-        assert running.count("ingestor_metrics_received_total") == 6
+        assert running.count("ingestor_metrics_received_total") == 8

@@ -6,7 +6,8 @@ It refuses at start what the server can't serve, with the rpc's name.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ import pyarrow as pa
 from betterproto2.casing import snake_case
 from google.api import annotations_pb2
 from google.api.http_pb2 import HttpRule
-from google.protobuf.descriptor import Descriptor, ServiceDescriptor
+from google.protobuf.descriptor import Descriptor, FileDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
@@ -40,17 +41,19 @@ class TypedService(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rpc:
-    """One unary method. `path` is gRPC's (`/package.Service/Method`), `request` and `response` are the upb
-    message classes, `typed` is betterproto2's of the request, `http` the method's google.api.http rule, if it has
-    one."""
+    """One method. `path` is gRPC's (`/package.Service/Method`), `request` and `response` are the upb message
+    classes, `typed` is betterproto2's of the request, `http` the method's google.api.http rule, if it has one. One
+    that streams, in either direction, is called by `stream`, any other by `serve` and its siblings."""
 
     path: str
+    client_streaming: bool
+    server_streaming: bool
     request: type[Message]
     typed: type[Any]
     response: type[Message]
     http: HttpRule | None
     _to_typed: Callable[[Message], Any] = field(repr=False)
-    _method: Callable[[Any], Awaitable[Any]] = field(repr=False)
+    _method: Callable[[Any], Any] = field(repr=False)
     _encode: Callable[[Any], bytes] = field(repr=False)
     _lists: bool = field(repr=False)
     _columns: ColumnCall | None = field(repr=False)
@@ -78,10 +81,8 @@ class Rpc:
         """Answers a parsed request with protobuf bytes, likewise."""
         if self._columns is None:
             return await self.call_typed(request)
-        body = request.SerializeToString()
+        answering = self._columns.method(await self._columns.of_message(request))
         del request
-        answering = self._columns.method(await self._columns.decoded(body))
-        del body
         return await self._encoded(await answering)
 
     async def call_columns(self, request: pa.RecordBatch) -> bytes:
@@ -108,25 +109,63 @@ class Rpc:
         del request
         return await self._encoded(await answering)
 
+    @property
+    def service(self) -> str:
+        """Its service's full name."""
+        return self.path[1:].partition("/")[0]
+
+    @property
+    def streams(self) -> bool:
+        """Whether it does, in either direction."""
+        return self.client_streaming or self.server_streaming
+
+    async def stream(self, requests: AsyncIterator[Message]) -> AsyncGenerator[bytes, None]:
+        """Answers parsed requests with protobuf bytes of responses, each made when it is asked for: the pace is
+        that of whoever reads them, who also closes this generator, and with it the method's. Raises Invalid, also
+        when a method of one request gets none or several, and what `requests` and the method raise."""
+        method = self._method if self._columns is None else self._columns.method
+        async with aclosing(self._given(requests)) as given:
+            if not self.server_streaming:
+                yield await self._encoded(await method(given))
+                return
+            answering = method(given if self.client_streaming else await _only(given))
+            async with aclosing(answering) as answers:
+                async for answer in answers:
+                    yield await self._encoded(answer)
+
+    async def _given(self, requests: AsyncIterator[Message]) -> AsyncGenerator[Any, None]:
+        """What the method takes, for each of these."""
+        async for request in requests:
+            columns = self._columns
+            given = [self._to_typed(request) if columns is None else await columns.of_message(request)]
+            del request  # the method may wait for long
+            yield given.pop()
+
     async def _encoded(self, response: Any) -> bytes:
         if self._lists and is_long(response):
             return await asyncio.to_thread(self._encode, response)
         return self._encode(response)
 
     def _typed_call(self, request: Message) -> Awaitable[Any]:
-        return self._method(self._to_typed(request))
+        answering: Awaitable[Any] = self._method(self._to_typed(request))
+        return answering
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnCall:
     """A bulk method's columnar entry: the service's method of the same name with `_columns` behind it, which takes
-    the request as an Arrow record batch of one row. `elements_max` bounds the request's one list."""
+    the request as an Arrow record batch of one row (an iterator of such, if requests are streamed).
+    `elements_max` bounds the request's one list."""
 
     decoder: ColumnDecoder
-    method: Callable[[pa.RecordBatch], Awaitable[Any]]
+    method: Callable[[Any], Any]
     list_name: str
     elements_max: int
     turns: Turns
+
+    async def of_message(self, request: Message) -> pa.RecordBatch:
+        """A parsed request's columns, likewise."""
+        return await self.decoded(request.SerializeToString())
 
     async def decoded(self, body: bytes, check: Callable[[bytes], object] = len) -> pa.RecordBatch:
         """The request's columns, piece by piece, each in its turn and after `check` has seen it. Raises Invalid,
@@ -185,14 +224,16 @@ class ColumnOptions:
 
 
 class Descriptors:
-    """The FileDescriptorSet of an API, as a pool to make messages from and as the rules of its methods."""
+    """The FileDescriptorSet of an API, as a pool to make messages from and as the rules of its methods. `files` are
+    its files by name, with their comments."""
 
     def __init__(self, descriptor_set: bytes) -> None:
-        self.files: Sequence[FileDescriptorProto] = FileDescriptorSet.FromString(descriptor_set).file
+        parsed = FileDescriptorSet.FromString(descriptor_set)
         self.pool = DescriptorPool()
+        self.files: dict[str, FileDescriptorProto] = {}
         self._methods: dict[str, MethodDescriptorProto] = {}
-        for file in self.files:
-            self.pool.Add(file)
+        for file in parsed.file:
+            self._add(file)
             for service in file.service:
                 for method in service.method:
                     self._methods[f"/{file.package}.{service.name}/{method.name}"] = method
@@ -201,6 +242,19 @@ class Descriptors:
     def of_package(cls, package: str) -> Descriptors:
         """Those of a generated package: its `descriptors.binpb`."""
         return cls(files(package).joinpath("descriptors.binpb").read_bytes())
+
+    def add(self, files: Iterable[FileDescriptor]) -> None:
+        """These files, too, with all that they import."""
+        for file in files:
+            if file.name not in self.files:
+                self.add(file.dependencies)
+                described = FileDescriptorProto()
+                file.CopyToProto(described)
+                self._add(described)
+
+    def _add(self, file: FileDescriptorProto) -> None:
+        self.pool.Add(file)
+        self.files[file.name] = file
 
     def bind(self, service: TypedService, columns: ColumnOptions) -> list[Rpc]:
         """The methods of `service`, which implements a service of this set. Raises ValueError for a method that
@@ -218,13 +272,12 @@ class Descriptors:
         described: ServiceDescriptor = self.pool.FindServiceByName(service_name)
         method = described.methods_by_name[name]
         proto = self._methods[path]
-        if proto.client_streaming or proto.server_streaming:
-            msg = f"{path}: streaming methods can't be served"
-            raise ValueError(msg)
         rule = proto.options.Extensions[annotations_pb2.http]
         columnar = getattr(service, f"{snake_case(name)}_columns", None)
         return Rpc(
             path=path,
+            client_streaming=proto.client_streaming,
+            server_streaming=proto.server_streaming,
             request=GetMessageClass(method.input_type),
             typed=handler.request_type,
             response=GetMessageClass(method.output_type),
@@ -237,9 +290,49 @@ class Descriptors:
         )
 
 
-def _column_call(
-    method: Callable[[pa.RecordBatch], Awaitable[Any]], request: Descriptor, options: ColumnOptions
-) -> ColumnCall:
+def bind_plain(described: ServiceDescriptor, service: object) -> list[Rpc]:
+    """The methods of a service that is written with protobuf's own messages."""
+    return [
+        Rpc(
+            path=f"/{described.full_name}/{method.name}",
+            client_streaming=method.client_streaming,
+            server_streaming=method.server_streaming,
+            request=GetMessageClass(method.input_type),
+            typed=GetMessageClass(method.input_type),
+            response=GetMessageClass(method.output_type),
+            http=None,
+            _to_typed=_as_it_is,
+            _method=getattr(service, snake_case(method.name)),
+            _encode=_encode_plain,
+            _lists=False,
+            _columns=None,
+        )
+        for method in described.methods
+    ]
+
+
+def _as_it_is(message: Message) -> Message:
+    return message
+
+
+def _encode_plain(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+async def _only(requests: AsyncIterator[Any]) -> Any:
+    """The one request of a method whose requests are not streamed."""
+    first = await anext(requests, None)
+    if first is None:
+        msg = "the request has no message"
+        raise Invalid(msg)
+    # A method must not run on half of what the client meant.
+    if await anext(requests, None) is not None:
+        msg = "the request goes on after its one message"
+        raise Invalid(msg)
+    return first
+
+
+def _column_call(method: Callable[[Any], Any], request: Descriptor, options: ColumnOptions) -> ColumnCall:
     first = request.fields_by_number[1]
     if not first.is_repeated:
         msg = f"{request.full_name}: a columnar method needs a list as its request's field 1"

@@ -38,6 +38,7 @@ TABLE: dict[type[errors.Refusal], Answer] = {
     errors.NotStored: Answer(Code.FAILED_PRECONDITION, 400),
     errors.TooLate: Answer(Code.DEADLINE_EXCEEDED, 504),
     errors.Unsupported: Answer(Code.UNIMPLEMENTED, 501),
+    errors.NotFound: Answer(Code.NOT_FOUND, 404),
     errors.NoSuchRoute: Answer(Code.NOT_FOUND, 404),
     errors.WrongMethod: Answer(Code.UNIMPLEMENTED, 405),
     errors.WrongMediaType: Answer(Code.INVALID_ARGUMENT, 415),

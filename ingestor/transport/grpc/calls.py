@@ -1,4 +1,4 @@
-"""Serves one unary call, from its headers to its trailers: every failure by the one table of statuses.
+"""Serves one call, from its headers to its trailers: every failure by the one table of statuses.
 
 In place of grpclib's own `request_handler`, which answers ordinary things (a deadline that has passed, a
 malformed timeout) with UNKNOWN, and logs them, and clients that go away, as errors with a traceback. Here only
@@ -8,7 +8,7 @@ a bug is an ERROR.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from grpclib.const import Cardinality, Status
@@ -23,32 +23,56 @@ from loguru import logger
 
 from ingestor.deadline import CALLER_SAYS
 from ingestor.errors import Refusal
+from ingestor.metadata import METADATA, CallMetadata
 from ingestor.transport.grpc.framing import read_request
-from ingestor.transport.grpc.headers import check_ascii, not_grpc, timeout_s
+from ingestor.transport.grpc.headers import (
+    NO_METADATA,
+    check_ascii,
+    not_grpc,
+    received_metadata,
+    sendable,
+    timeout_s,
+)
+from ingestor.transport.grpc.streams import Closing, run
+from ingestor.transport.rpc import Rpc
 from ingestor.transport.status import InternalFault, answer_to, details_of
 
 # Answers a request's bytes with the response's. Raises Refusal.
 Method = Callable[[bytes], Awaitable[bytes]]
 
 
-class Calls:
-    """The methods by their paths. `serve` runs as a task of its own, which is cancelled when the client resets the
-    stream or is gone."""
+class Methods:
+    """The methods of a server by their paths: those that are `unary`, and `streams`."""
 
-    def __init__(self, methods: Mapping[str, Method], message_bytes_max: int) -> None:
+    def __init__(self, rpcs: Iterable[Rpc]) -> None:
+        self.unary: dict[str, Method] = {}
+        self.streams: dict[str, Rpc] = {}
+        for rpc in rpcs:
+            if rpc.streams:
+                self.streams[rpc.path] = rpc
+            else:
+                self.unary[rpc.path] = rpc.serve
+
+
+class Calls:
+    """`serve` runs as a task of its own, which is cancelled when the client resets the stream or is gone."""
+
+    def __init__(self, methods: Methods, message_bytes_max: int, closing: Closing) -> None:
         self._methods = methods
         self._message_bytes_max = message_bytes_max
+        self._closing = closing
         self._codec = _BytesCodec()
         self._details_codec = ProtoStatusDetailsCodec()
         self._dispatch = _DispatchServerEvents()
 
-    async def serve(self, stream: H2Stream, request: Mapping[str, str]) -> Status:
-        """Answers the call on this stream, and says how. `request` are its headers."""
+    async def serve(self, stream: H2Stream, headers: Sequence[tuple[str, str]]) -> Status:
+        """Answers the call on this stream, and says how."""
+        request = dict(headers)
         try:
             if (problem := not_grpc(request)) is not None:
                 await _abort(stream, problem[0], Status.UNKNOWN, problem[1])
                 return Status.UNKNOWN
-            return await self._answer(self._opened(stream, request), request)
+            return await self._answer(self._opened(stream, request), headers)
         except H2ProtocolError:
             return Status.CANCELLED  # the stream was closed under us: nobody is left to be told
 
@@ -56,7 +80,7 @@ class Calls:
         return Stream(
             stream,
             request.get(":path", ""),
-            Cardinality.UNARY_UNARY,
+            Cardinality.STREAM_STREAM,  # how many messages there may be is checked elsewhere
             bytes,
             bytes,
             codec=self._codec,
@@ -64,49 +88,74 @@ class Calls:
             dispatch=self._dispatch,
         )
 
-    async def _answer(self, call: Stream[bytes, bytes], request: Mapping[str, str]) -> Status:
+    async def _answer(self, call: Stream[bytes, bytes], headers: Sequence[tuple[str, str]]) -> Status:
+        metadata = CallMetadata(NO_METADATA)
+        METADATA.set(metadata)  # this task serves this call alone
         try:
-            await self._run(call, request)
+            await self._run(call, headers, metadata)
         except GRPCError as error:
+            # Where nothing went before them, the trailers are the headers, too.
+            begun = call._send_initial_metadata_done
             await call.send_trailing_metadata(
-                status=error.status, status_message=error.message, status_details=error.details
+                status=error.status,
+                status_message=error.message,
+                status_details=error.details,
+                metadata=() if begun else sendable(metadata.sent),
             )
             return error.status
-        await call.send_trailing_metadata()
+        await call.send_trailing_metadata(
+            metadata=() if call._send_initial_metadata_done else sendable(metadata.sent)
+        )
+        if call._stream.closable:
+            call._stream.reset_nowait()  # the client has not ended, and nobody reads what it sends
         return Status.OK
 
-    async def _run(self, call: Stream[bytes, bytes], request: Mapping[str, str]) -> None:
-        """Sends the method's answer. Raises GRPCError, and nothing else but what ends the task or the stream."""
+    async def _run(
+        self, call: Stream[bytes, bytes], headers: Sequence[tuple[str, str]], metadata: CallMetadata
+    ) -> None:
+        """Sends what the method answers. Raises GRPCError, or what ends the task or the stream."""
+        request = dict(headers)
+        path = request.get(":path", "")
         try:
-            method = self._method(request)
+            if path not in self._methods.unary and path not in self._methods.streams:
+                raise GRPCError(Status.UNIMPLEMENTED, "Method not found")
             check_ascii(request)
-            await self._exchange(method, call, timeout_s(request))
+            metadata.received = received_metadata(headers)
+            await self._in_time(path, call, metadata, timeout_s(request))
         except BaseException as error:  # noqa: BLE001 - the edge: whatever it is, the caller gets an answer
-            raise told(error, request.get(":path", "")) from None
+            raise told(error, path) from None
 
-    def _method(self, request: Mapping[str, str]) -> Method:
-        method = self._methods.get(request.get(":path", ""))
-        if method is None:
-            raise GRPCError(Status.UNIMPLEMENTED, "Method not found")
-        return method
-
-    async def _exchange(self, method: Method, call: Stream[bytes, bytes], seconds: float | None) -> None:
+    async def _in_time(
+        self, path: str, call: Stream[bytes, bytes], metadata: CallMetadata, seconds: float | None
+    ) -> None:
         """Raises GRPCError when the time is over before the answer is sent; with no time left, nothing is begun."""
         if seconds == 0:
             raise too_late()
         if seconds is not None:
-            CALLER_SAYS.set(True)  # this task serves this call alone
+            CALLER_SAYS.set(True)
         scope = asyncio.timeout(seconds)
         try:
             async with scope:
-                # Nested, so that no frame here holds the request or the answer while it waits.
-                await call.send_message(
-                    await method(await read_request(call._stream.recv_data, self._message_bytes_max))
-                )
+                await self._exchange(path, call, metadata)
         except TimeoutError:
             if scope.expired():
                 raise too_late() from None
             raise
+
+    async def _exchange(self, path: str, call: Stream[bytes, bytes], metadata: CallMetadata) -> None:
+        async def send(message: bytes) -> None:
+            if not call._send_initial_metadata_done:
+                await call.send_initial_metadata(metadata=sendable(metadata.sent))
+            await call.send_message(message)
+
+        receive, bytes_max = call._stream.recv_data, self._message_bytes_max
+        rpc = self._methods.streams.get(path)
+        if rpc is not None:
+            await run(rpc, receive, send, self._closing, message_bytes_max=bytes_max)
+        else:
+            method = self._methods.unary[path]
+            # Nested, so that no frame here holds the request or the answer while it waits.
+            await send(await method(await read_request(receive, bytes_max)))
 
 
 def told(error: BaseException, path: str) -> GRPCError:

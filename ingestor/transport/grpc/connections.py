@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,29 +18,31 @@ from grpclib.protocol import EventsProcessor, H2Protocol
 from grpclib.protocol import Stream as H2Stream
 from grpclib.server import Handler, Server
 from h2.errors import ErrorCodes
-from h2.events import DataReceived, Event, PingAckReceived
+from h2.events import DataReceived, Event, PingAckReceived, RequestReceived
 from h2.exceptions import ProtocolError
+from hyperframe.frame import WindowUpdateFrame
 from loguru import logger
 
-from ingestor.transport.grpc.calls import Calls, Method
+from ingestor.transport.grpc.calls import Calls, Methods
 from ingestor.transport.grpc.farewell import Farewell, Stage
 from ingestor.transport.grpc.headers import from_grpclib
+from ingestor.transport.grpc.inbox import Inbox
 from ingestor.transport.grpc.lane import Lane, Lanes
+from ingestor.transport.grpc.streams import Closing
 from ingestor.transport.observing import Observers
 
 
 class DrainableServer(Server):
     """grpclib's server with `drain` before `close`."""
 
-    def __init__(
-        self, methods: Mapping[str, Method], message_bytes_max: int, observers: Observers, *, lane: bool
-    ) -> None:
+    def __init__(self, methods: Methods, message_bytes_max: int, observers: Observers, *, lane: bool) -> None:
         super().__init__([])
         # As ASCII, a single other byte in a header would be an exception that ends the whole connection.
         self._h2_config.header_encoding = "latin-1"
-        self.calls = Calls(methods, message_bytes_max)
+        self._closing = Closing()
+        self.calls = Calls(methods, message_bytes_max, self._closing)
         self.observers = observers
-        self.lanes = Lanes(methods, message_bytes_max, observers) if lane else None
+        self.lanes = Lanes(methods.unary, message_bytes_max, observers) if lane else None
         self.draining = False
         self.connections: set[_Connection] = set()
         self._deserted = asyncio.Event()
@@ -63,6 +65,7 @@ class DrainableServer(Server):
         self._server.close()
         for connection in tuple(self.connections):
             connection.farewell.begin()
+        self._closing.begin()
         try:
             async with asyncio.timeout(timeout_s):
                 while self.connections:
@@ -125,7 +128,7 @@ class _Handler(Handler):
             _reset(stream, ErrorCodes.REFUSED_STREAM)
             release_stream()
             return
-        task = self.loop.create_task(self._calls.serve(stream, request))
+        task = self.loop.create_task(self._calls.serve(stream, headers))
         self._tasks[stream] = task  # type: ignore[assignment] # grpclib's own return nothing
         # Not in the task itself, as grpclib does: cancelled before it began, it would leave its stream behind.
         observed = partial(self._observed, request.get(":path", ""), time.monotonic())
@@ -238,10 +241,28 @@ class _Events(EventsProcessor):
         if event.__class__ in getattr(self, "processors", ()):
             super().process(event)
 
+    def process_request_received(self, event: RequestReceived) -> None:
+        stream = self.connection.create_stream(stream_id=event.stream_id)
+        stream.buffer = Inbox(partial(self._credit, event.stream_id))
+        self.handler.accept(stream, event.headers, self.register(stream))  # type: ignore[arg-type] # are text
+
     def process_data_received(self, event: DataReceived) -> None:
-        # grpclib takes an empty frame for the end of the stream, which has an event of its own.
-        if event.flow_controlled_length:
-            super().process_data_received(event)
+        # The connection's window is given back at once, else a stream that is not read would hold up all others of
+        # its connection. What lies here is bounded by the streams' own windows and their number.
+        h2 = self.connection._connection
+        if increment := h2._inbound_flow_control_window_manager.process_bytes(event.flow_controlled_length):
+            h2._prepare_for_sending([WindowUpdateFrame(0, window_increment=increment)])
+        stream = self.streams.get(event.stream_id)
+        if stream is not None:
+            stream.buffer.add(event.data, event.flow_controlled_length)
+
+    def _credit(self, stream_id: int, size: int) -> None:
+        """The client may send so much more on this stream."""
+        h2 = self.connection._connection
+        stream = h2.streams.get(stream_id)
+        if stream is not None and not self.connection.is_closing():
+            h2._prepare_for_sending(stream.acknowledge_received_data(size))
+            self.connection.flush()
 
     def process_ping_ack_received(self, event: PingAckReceived) -> None:
         super().process_ping_ack_received(event)

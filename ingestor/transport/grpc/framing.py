@@ -1,4 +1,5 @@
-"""Reads a unary request from a grpclib stream: one gRPC message, within a bound, and nothing behind it.
+"""Reads requests from a grpclib stream, within a bound: a unary one, which has nothing behind it, or one after
+another.
 
 In place of grpclib's own `recv_message`, which buffers whatever length the prefix declares, answers a missing,
 cut or compressed message with UNKNOWN, and does not look at what follows the first message.
@@ -46,17 +47,20 @@ class Framing:
 async def read_request(receive: Callable[[int], Awaitable[bytes]], bytes_max: int) -> bytes:
     """The request's one message, once the client has ended the stream. `receive` returns as many bytes as asked
     for, or none at the end of the stream. Raises as `Framing` does."""
-    body = await _read_message(receive, bytes_max)
+    body = await read_message(receive, bytes_max)
+    if body is None:
+        raise _missing()
     # A method must not run on half of what the client meant. One byte is enough to know that there is more.
     if await _exactly(receive, 1):
         raise _goes_on()
     return body
 
 
-async def _read_message(receive: Callable[[int], Awaitable[bytes]], bytes_max: int) -> bytes:
+async def read_message(receive: Callable[[int], Awaitable[bytes]], bytes_max: int) -> bytes | None:
+    """The next message; None at the end of the stream. Raises likewise."""
     prefix = await _exactly(receive, _PREFIX.size)
     if not prefix:
-        raise _missing()
+        return None
     length = _length(prefix, bytes_max)
     body = await _exactly(receive, length)
     if len(body) < length:

@@ -1,18 +1,28 @@
-"""Reads what gRPC says in a request's headers. Pure; a refusal is raised before anything was done.
+"""Reads what gRPC says in a request's headers, and writes metadata into an answer's. Pure; a refusal is raised
+before anything was done.
 
-Format: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, "Requests".
+Format: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, "Requests" and "Custom-Metadata".
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+
+from loguru import logger
 
 from ingestor.errors import Invalid
+from ingestor.metadata import Value
 
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
 _UNIT_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _GRPCLIB = "grpc-python-grpclib/"
+_OF_THE_PROTOCOL = frozenset(("te", "content-type", "user-agent"))
+_BINARY = "-bin"
+_NAME, _TEXT = re.compile(r"[0-9a-z_.-]+"), re.compile(r"[ -~]+")
+NO_METADATA: Mapping[str, Sequence[Value]] = MappingProxyType({})
 
 
 def not_grpc(headers: Mapping[str, str]) -> tuple[int, str] | None:
@@ -48,3 +58,53 @@ def timeout_s(headers: Mapping[str, str]) -> float | None:
 def from_grpclib(headers: Mapping[str, str]) -> bool:
     """Whether the client is grpclib's, and so betterproto2's."""
     return headers.get("user-agent", "").startswith(_GRPCLIB)
+
+
+def received_metadata(headers: Iterable[tuple[str, str]]) -> Mapping[str, Sequence[Value]]:
+    """The custom metadata of a call: what is not the protocol's own. What should be base64 and is not, is left out:
+    most methods read none of it."""
+    found: dict[str, list[Value]] = {}
+    for name, value in headers:
+        if name.startswith((":", "grpc-")) or name in _OF_THE_PROTOCOL:
+            continue
+        if values := _decoded(value) if name.endswith(_BINARY) else (value,):
+            found.setdefault(name, []).extend(values)
+    return MappingProxyType({name: tuple(values) for name, values in found.items()}) if found else NO_METADATA
+
+
+def _decoded(value: str) -> Sequence[bytes]:
+    """Values of one name may have been joined on the way; padding may be missing."""
+    parts = [part.strip().rstrip("=") for part in value.split(",")]
+    try:
+        return [b64decode(part + "=" * (-len(part) % 4), validate=True) for part in parts]
+    except ValueError:
+        return []
+
+
+def sendable(sent: Iterable[tuple[str, Value]]) -> list[tuple[str, Value]]:
+    """Metadata for an answer. What gRPC can't carry is left out and logged: the method has done its work by now."""
+    good = []
+    for name, value in sent:
+        if _is_ours(name) and _is_value(name, value):
+            good.append((name, value))
+        else:
+            logger.error("metadata that gRPC can't carry was not sent: {!r}", name)
+    return good
+
+
+def encoded(metadata: Iterable[tuple[str, Value]]) -> list[tuple[str, str]]:
+    """As headers."""
+    return [
+        (name, value if isinstance(value, str) else b64encode(value).rstrip(b"=").decode())
+        for name, value in metadata
+    ]
+
+
+def _is_ours(name: str) -> bool:
+    return bool(_NAME.fullmatch(name)) and not name.startswith("grpc-") and name not in _OF_THE_PROTOCOL
+
+
+def _is_value(name: str, value: Value) -> bool:
+    if name.endswith(_BINARY):
+        return isinstance(value, bytes)
+    return isinstance(value, str) and bool(_TEXT.fullmatch(value))

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from grpclib.encoding.proto import ProtoStatusDetailsCodec
@@ -36,10 +36,12 @@ from loguru import logger
 
 from ingestor.deadline import CALLER_SAYS
 from ingestor.errors import Refusal
+from ingestor.metadata import METADATA, CallMetadata, Value
 from ingestor.transport.grpc import wire
 from ingestor.transport.grpc.calls import Method, told, too_late
 from ingestor.transport.grpc.farewell import Farewell, Stage
 from ingestor.transport.grpc.framing import Framing
+from ingestor.transport.grpc.headers import encoded, sendable
 from ingestor.transport.grpc.opening import Header, Opening, Request, SharedDecoder, valid_trailers
 from ingestor.transport.observing import CANCELLED, Observers
 from ingestor.transport.status import InternalFault
@@ -95,14 +97,15 @@ class Lanes:
         self.methods = methods
         self._details = ProtoStatusDetailsCodec()
 
-    def trailers(self, error: GRPCError) -> bytes:
-        """The header block of an answer that is nothing but this status."""
+    def trailers(self, error: GRPCError, metadata: Sequence[tuple[str, Value]] = ()) -> bytes:
+        """The header block of an answer that is nothing but this status, and metadata."""
         headers = [*_RESPONSE, ("grpc-status", str(error.status.value))]
         if error.message is not None:
             headers.append(("grpc-message", encode_grpc_message(error.message)))
         if error.details is not None:
             details = self._details.encode(error.status, error.message, error.details)
             headers.append(("grpc-status-details-bin", encode_bin_value(details).decode()))
+        headers.extend(encoded(metadata))
         return wire.literals(headers)
 
 
@@ -340,16 +343,21 @@ class Lane:
     async def _serve(self, call: _Call, message: bytes) -> None:
         if call.timer is not None:
             CALLER_SAYS.set(True)  # this task serves this call alone
+        metadata = CallMetadata(call.opening.metadata)
+        METADATA.set(metadata)
         try:
             serving = call.opening.method(message)
             del message  # the method may wait for long
             response = await serving
         except BaseException as error:  # noqa: BLE001 - the edge: whatever it is, the caller gets an answer
             late = call.expired and isinstance(error, asyncio.CancelledError)
-            self._refuse(call, too_late() if late else told(error, call.opening.path))
+            self._refuse(call, too_late() if late else told(error, call.opening.path), metadata)
         else:
             message = b"\0" + len(response).to_bytes(4) + response
-            self._answer(call, _Answer(0, _HEADERS_BLOCK, memoryview(message), resets=False))
+            block = _HEADERS_BLOCK
+            if metadata.sent:
+                block += wire.literals(encoded(sendable(metadata.sent)))
+            self._answer(call, _Answer(0, block, memoryview(message), resets=False))
 
     def _ended(self, call: _Call, task: asyncio.Task[None]) -> None:
         """Sees to it that no task ends without an answer: cancelled before it began, it never came to answer."""
@@ -369,9 +377,14 @@ class Lane:
         else:
             call.task.cancel()
 
-    def _refuse(self, call: _Call, error: GRPCError, *, resets: bool = False) -> None:
+    def _refuse(
+        self, call: _Call, error: GRPCError, metadata: CallMetadata | None = None, *, resets: bool = False
+    ) -> None:
         """Answers with this status. A request that has not ended is then reset, as by gRPC's own servers."""
-        self._answer(call, _Answer(error.status.value, self._lanes.trailers(error), None, resets=resets))
+        sent = () if metadata is None else sendable(metadata.sent)
+        self._answer(
+            call, _Answer(error.status.value, self._lanes.trailers(error, sent), None, resets=resets)
+        )
 
     def _answer(self, call: _Call, answer: _Answer) -> None:
         if call.stream_id in self._calls and not self._sent(call, answer):

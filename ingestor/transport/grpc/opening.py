@@ -4,7 +4,7 @@ whether they open an ordinary unary call.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from h2.connection import _decode_headers
@@ -13,8 +13,15 @@ from h2.utilities import HeaderValidationFlags, validate_headers
 from hpack import Decoder
 
 from ingestor.errors import Invalid
+from ingestor.metadata import Value
 from ingestor.transport.grpc.calls import Method
-from ingestor.transport.grpc.headers import check_ascii, from_grpclib, not_grpc, timeout_s
+from ingestor.transport.grpc.headers import (
+    check_ascii,
+    from_grpclib,
+    not_grpc,
+    received_metadata,
+    timeout_s,
+)
 
 Header: TypeAlias = tuple[bytes, bytes]
 
@@ -33,6 +40,7 @@ class Opening(NamedTuple):
     method: Method
     timeout_s: float | None
     from_grpclib: bool
+    metadata: Mapping[str, Sequence[Value]]
 
 
 class Request(NamedTuple):
@@ -101,12 +109,13 @@ def _opening(headers: Iterable[Header], methods: Mapping[str, Method]) -> Openin
         request = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
         check_ascii(request)
         seconds = timeout_s(request)
+        metadata = received_metadata((name.decode(), value.decode()) for name, value in headers)
     except Invalid:
         return None
     method = methods.get(request[":path"])
     if method is None or seconds == 0 or not_grpc(request) is not None or "content-length" in request:
         return None
-    return Opening(request[":path"], method, seconds, from_grpclib(request))
+    return Opening(request[":path"], method, seconds, from_grpclib(request), metadata)
 
 
 def _valid(headers: Iterable[Header], flags: HeaderValidationFlags) -> bool:

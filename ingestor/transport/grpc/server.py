@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from ingestor.errors import AddressProblem
+from ingestor.transport.grpc.calls import Methods
 from ingestor.transport.grpc.connections import DrainableServer
 from ingestor.transport.observing import Observe, Observers, unobserved
 from ingestor.transport.rpc import Rpc
@@ -16,16 +17,16 @@ class GrpcServer:
 
     def __init__(
         self,
-        rpcs: Iterable[Rpc],
+        rpcs: Sequence[Rpc],
         *,
         message_bytes_max: int,
         lane: bool = True,
         observe: Observe = unobserved,
     ) -> None:
-        self._methods = {rpc.path: rpc.serve for rpc in rpcs}
+        self._methods = Methods(rpcs)
         self._message_bytes_max = message_bytes_max
         self._lane = lane
-        self._observers = Observers(observe, "grpc", self._methods)
+        self._observers = Observers(observe, "grpc", [rpc.path for rpc in rpcs])
         self._server: DrainableServer | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -44,7 +45,8 @@ class GrpcServer:
         return 0 if self._server is None else self._server.in_flight
 
     async def drain(self, timeout_s: float) -> bool:
-        """Says GOAWAY and answers the calls under way. Says whether all were answered in time."""
+        """Says GOAWAY, answers the unary calls under way and ends the streams, as `streams` says. Says whether all
+        were answered in time."""
         return self._server is None or await self._server.drain(timeout_s)
 
     async def close(self) -> None:

@@ -80,7 +80,7 @@ class Router:
         self._routes: dict[str, dict[str, Route]] = {}
         aside = Aside()
         for rpc in rpcs:
-            if rpc.http is not None:
+            if rpc.http is not None and not rpc.streams:
                 method, path = _rule(rpc)
                 reader = JsonReader(rpc.request, pool, elements_max=elements_max)
                 plain = PlainReader(reader.descriptor, rpc.typed)

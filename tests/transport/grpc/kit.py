@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +13,7 @@ from ingestor_api.analytics.v1 import LogMetricRequest, LogMetricsRequest, Metri
 
 from ingestor.settings import load
 from ingestor.transport.grpc import GrpcServer
+from ingestor.transport.rpc import Rpc
 from tests.gateway import Gateway, gateway
 from tests.transport.grpc.raw_h2 import LOG_METRIC, RawClient
 
@@ -28,15 +29,41 @@ def framed(message: bytes, *, compressed: int = 0, length: int | None = None) ->
 async def serving(serve: Callable[[bytes], Awaitable[bytes]]) -> AsyncIterator[RawClient]:
     """A server of one method, without what lies behind it, and a client of it."""
 
-    rpc: Any = SimpleNamespace(path=LOG_METRIC, serve=serve)
-    server = GrpcServer([rpc], message_bytes_max=2**20, lane=load({}).grpc_lane)
+    rpc: Any = SimpleNamespace(path=LOG_METRIC, serve=serve, streams=False)
+    async with listening([rpc]) as (_, port), connected(port) as client:
+        yield client
+
+
+@asynccontextmanager
+async def listening(rpcs: Sequence[Rpc]) -> AsyncIterator[tuple[GrpcServer, int]]:
+    """A server of these, and its port."""
+    server = GrpcServer(rpcs, message_bytes_max=2**20, lane=load({}).grpc_lane)
+    port = await server.start("127.0.0.1", 0)
+    try:
+        yield server, port
+    finally:
+        await server.close()
+
+
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[RawClient]:
+    """A client of the server there."""
     client = RawClient()
-    await client.connect(await server.start("127.0.0.1", 0))
+    await client.connect(port)
     try:
         yield client
     finally:
         await client.close()
-        await server.close()
+
+
+def messages(data: bytes) -> list[bytes]:
+    """Those that a stream's data holds, the last of which may be cut."""
+    found = []
+    while len(data) >= 5:
+        end = 5 + int.from_bytes(data[1:5])
+        found.append(data[5:end])
+        data = data[end:]
+    return found
 
 
 @asynccontextmanager

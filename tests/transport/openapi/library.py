@@ -32,6 +32,6 @@ def descriptors() -> Descriptors:
 def document() -> dict[str, Any]:
     """The OpenAPI document of everything in it but what isn't served."""
     made = descriptors()
-    [service] = [service for file in made.files for service in file.service]
+    [service] = [service for file in made.files.values() for service in file.service]
     served = {f"/library.v1.Library/{method.name}" for method in service.method} - {UNSERVED}
-    return describe(made.files, made.pool, served, Info("Library", "1.2", "Lends books."))
+    return describe(list(made.files.values()), made.pool, served, Info("Library", "1.2", "Lends books."))

@@ -44,7 +44,7 @@ async def test_it_is_valid_complete_and_described(running: Gateway) -> None:
     """Every rule in the descriptor set has its operation, and whatever can have a description does."""
     document = await document_of(running)
     OpenAPIV31SpecValidator(document).validate()
-    files = Descriptors.of_package("ingestor_api").files
+    files = Descriptors.of_package("ingestor_api").files.values()
     rules = [
         binding
         for file in files

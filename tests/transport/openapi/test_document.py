@@ -179,7 +179,7 @@ def test_every_error_of_the_table_is_described() -> None:
 def test_two_methods_at_one_place_are_refused() -> None:
     """One of them would be missing without a word."""
     made = descriptors()
-    files = [type(file).FromString(file.SerializeToString()) for file in made.files]
+    files = [type(file).FromString(file.SerializeToString()) for file in made.files.values()]
     [service] = [service for file in files for service in file.service]
     service.method[-2].options.CopyFrom(service.method[3].options)  # Hidden where Search is
     paths = {f"/library.v1.Library/{name}" for name in ("Search", "Hidden")}

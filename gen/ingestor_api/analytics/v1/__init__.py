@@ -19,6 +19,7 @@ __all__ = (
 )
 
 import datetime
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -428,6 +429,33 @@ class AnalyticsServiceStub(betterproto2_grpclib.ServiceStub):
             metadata=metadata,
         )
 
+    async def stream_metrics(
+        self,
+        messages: "AsyncIterable[LogMetricsRequest] | Iterable[LogMetricsRequest]",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "AsyncIterator[LogMetricsResponse]":
+        """
+        StreamMetrics takes batch after batch over one call: each is answered as LogMetrics would answer it, in the order
+        in which they came, and the next is not read before the one before it is answered. A full server does not refuse
+        them: it stops reading, so a client that sends faster than its metrics can be taken is held up by flow control.
+        A batch that can't be taken (invalid, a conflicting request_id, a server that stops or can't do its work) ends the
+        stream with its error, after the answers to those before it; nothing of it, and of what comes behind it, was taken.
+        """
+
+        async for response in self._stream_stream(
+            "/analytics.v1.AnalyticsService/StreamMetrics",
+            messages,
+            LogMetricsRequest,
+            LogMetricsResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        ):
+            yield response
+
     async def write_series(
         self,
         message: "WriteSeriesRequest",
@@ -480,6 +508,20 @@ class AnalyticsServiceBase(betterproto2_grpclib.ServiceBase):
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
+    async def stream_metrics(
+        self, messages: "AsyncIterator[LogMetricsRequest]"
+    ) -> "AsyncIterator[LogMetricsResponse]":
+        """
+        StreamMetrics takes batch after batch over one call: each is answered as LogMetrics would answer it, in the order
+        in which they came, and the next is not read before the one before it is answered. A full server does not refuse
+        them: it stops reading, so a client that sends faster than its metrics can be taken is held up by flow control.
+        A batch that can't be taken (invalid, a conflicting request_id, a server that stops or can't do its work) ends the
+        stream with its error, after the answers to those before it; nothing of it, and of what comes behind it, was taken.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+        yield LogMetricsResponse()
+
     async def write_series(
         self, message: "WriteSeriesRequest"
     ) -> "WriteSeriesResponse":
@@ -507,6 +549,16 @@ class AnalyticsServiceBase(betterproto2_grpclib.ServiceBase):
         response = await self.log_metrics(request)
         await stream.send_message(response)
 
+    async def __rpc_stream_metrics(
+        self, stream: "grpclib.server.Stream[LogMetricsRequest, LogMetricsResponse]"
+    ) -> None:
+        request = stream.__aiter__()
+        await self._call_rpc_handler_server_stream(
+            self.stream_metrics,
+            stream,
+            request,
+        )
+
     async def __rpc_write_series(
         self, stream: "grpclib.server.Stream[WriteSeriesRequest, WriteSeriesResponse]"
     ) -> None:
@@ -526,6 +578,12 @@ class AnalyticsServiceBase(betterproto2_grpclib.ServiceBase):
             "/analytics.v1.AnalyticsService/LogMetrics": grpclib.const.Handler(
                 self.__rpc_log_metrics,
                 grpclib.const.Cardinality.UNARY_UNARY,
+                LogMetricsRequest,
+                LogMetricsResponse,
+            ),
+            "/analytics.v1.AnalyticsService/StreamMetrics": grpclib.const.Handler(
+                self.__rpc_stream_metrics,
+                grpclib.const.Cardinality.STREAM_STREAM,
                 LogMetricsRequest,
                 LogMetricsResponse,
             ),

@@ -52,7 +52,11 @@ _WELL_KNOWN: dict[str, Schema] = {
         "pattern": r"^-?[0-9]{1,12}(\.[0-9]{1,9})?s$",
         "examples": ["1.5s"],
     },
-    "google.protobuf.FieldMask": {"type": "string", "examples": ["name,address.street"]},
+    "google.protobuf.FieldMask": {
+        "type": "string",
+        "pattern": "^[^_]*$",
+        "examples": ["name,address.street"],
+    },
     "google.protobuf.Empty": {"type": "object", "additionalProperties": False},
     "google.protobuf.Struct": {"type": "object", "additionalProperties": True},
     "google.protobuf.ListValue": {"type": "array", "items": {}},
