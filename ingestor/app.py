@@ -198,6 +198,7 @@ class App:
             Router(rpcs, descriptors.pool, elements_max=limits.rows_max),
             _pages(health, self.telemetry, journal),
             body_bytes_max=settings.message_bytes_max,
+            cors_origins=settings.allowed_origins,
         )
         self._ends.push_async_callback(self._close_fronts, grpc, http)
         grpc_port = await grpc.start(settings.host, settings.grpc_port)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 
 from aiohttp import web
 
 from ingestor.errors import Refusal
+from ingestor.transport.http.compression import GZIP, deflated, takes_gzip
 from ingestor.transport.status import answer_to, headers_of, json_of
 
 JSON = "application/json"
+
+# Below, headers are most of an answer; above, compressing takes milliseconds.
+_COMPRESSED_MIN, _COMPRESSED_HERE_MAX = 1024, 32 * 1024
 
 _NONE: Mapping[str, str] = {}
 
@@ -20,6 +25,24 @@ def answer(status: int, content_type: str, body: bytes, headers: Mapping[str, st
     for."""
     own = {"Content-Type": content_type, "Server": "ingestor"}
     return web.Response(status=status, body=body, headers={**own, **headers} if headers else own)
+
+
+def nothing(headers: Mapping[str, str]) -> web.Response:
+    """A response without a body."""
+    return web.Response(status=204, headers={"Server": "ingestor", **headers})
+
+
+async def compressed(response: web.Response, accept_encoding: str | None) -> None:
+    """Lets the response leave in gzip, where that is worth it and the client takes it."""
+    body = response.body
+    if not isinstance(body, bytes) or len(body) < _COMPRESSED_MIN:
+        return
+    response.headers.add("Vary", "Accept-Encoding")
+    if accept_encoding is None or not takes_gzip(accept_encoding):
+        return
+    large = len(body) > _COMPRESSED_HERE_MAX
+    response.body = await asyncio.to_thread(deflated, body) if large else deflated(body)
+    response.headers["Content-Encoding"] = GZIP
 
 
 def refuse(refusal: Refusal, status: int | None = None) -> web.Response:

@@ -6,27 +6,37 @@ Every error leaves as google.rpc.Status in JSON, aiohttp's own included; nothing
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from aiohttp import web
 from loguru import logger
 
+from ingestor.deadline import CALLER_SAYS
 from ingestor.errors import (
     AddressProblem,
     Invalid,
     Refusal,
     TooLarge,
+    TooLate,
     Unavailable,
     WrongMethod,
 )
-from ingestor.transport.http.answers import JSON, answer, refuse
-from ingestor.transport.http.bodies import check_headers, is_lost, read_body, unknown_expectation
+from ingestor.metadata import METADATA, CallMetadata
+from ingestor.transport.http.answers import JSON, answer, compressed, nothing, refuse
+from ingestor.transport.http.bodies import coding_of, decoded, is_lost, read_body, unknown_expectation
 from ingestor.transport.http.connections import Connections
-from ingestor.transport.status import InternalFault
-from ingestor.transport.transcoding import Router, printable
+from ingestor.transport.http.cors import Cors, is_preflight
+from ingestor.transport.http.metadata import received, sent
+from ingestor.transport.status import InternalFault, headers_of
+from ingestor.transport.timeouts import seconds_of
+from ingestor.transport.transcoding import Matched, Route, Router, printable
 
 # How long `close` waits for what is under way, and then again for it to take note.
 _CLOSE_S = 1.0
+
+_PAGE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+Target = Route | Matched
 
 Page = Callable[[], Awaitable[tuple[int, str, bytes]]]
 """A fixed page: answers with status, content type and body."""
@@ -36,12 +46,19 @@ class HttpServer:
     """One listening address. `start`, then `drain` and `close`, once each. Made within a running loop."""
 
     def __init__(
-        self, router: Router, pages: dict[str, Page], *, body_bytes_max: int, page_timeout_s: float = 5.0
+        self,
+        router: Router,
+        pages: dict[str, Page],
+        *,
+        body_bytes_max: int,
+        page_timeout_s: float = 5.0,
+        cors_origins: Iterable[str] = (),
     ) -> None:
         self._router = router
         self._pages = pages
         self._body_bytes_max = body_bytes_max
         self._page_timeout_s = page_timeout_s
+        self._cors = Cors(cors_origins)
         self._draining = False
         self._calls = 0
         self._idle = asyncio.Event()  # that the last call has ended, when there are no new ones
@@ -78,18 +95,26 @@ class HttpServer:
 
     async def _handle(self, request: web.BaseRequest) -> web.Response:
         try:
-            return await self._answer(request)
+            response = await self._answer(request)
         except Refusal as refusal:
-            return self._refused(refusal, request)
+            response = self._refused(refusal, request)
         except Exception as error:  # noqa: BLE001 - the edge: whatever it is, the caller gets an answer
             logger.opt(exception=error).error("an HTTP call failed in a way that was not foreseen")
-            return self._refused(InternalFault(), request)
+            response = self._refused(InternalFault(), request)
+        if self._cors:
+            self._let_read(response, request)
+        await compressed(response, request.headers.get("Accept-Encoding"))
+        return response
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         if expectation := unknown_expectation(request):
             msg = f"only 100-continue can be expected, not {printable(expectation)}"
             return self._refused(Invalid(msg), request, status=417)
-        if (page := self._pages.get(request.rel_url.raw_path)) is not None:
+        path = request.rel_url.raw_path
+        if self._cors and is_preflight(request.method, request.headers):
+            allowed = _PAGE_METHODS if path in self._pages else self._router.allowed(path)
+            return nothing(self._cors.preflight(request.headers, allowed))
+        if (page := self._pages.get(path)) is not None:
             # Not a call: a probe that hangs holds up no drain.
             return await self._page(page, request)
         self._calls += 1
@@ -102,9 +127,11 @@ class HttpServer:
 
     async def _page(self, page: Page, request: web.BaseRequest) -> web.Response:
         path = request.rel_url.raw_path
-        if request.method not in ("GET", "HEAD"):
+        if request.method == "OPTIONS":
+            return nothing({"Allow": ", ".join(_PAGE_METHODS)})
+        if request.method not in _PAGE_METHODS:
             msg = f"{path} is not served for {request.method}"
-            raise WrongMethod(msg, ("GET", "HEAD"))
+            raise WrongMethod(msg, _PAGE_METHODS)
         try:
             async with asyncio.timeout(self._page_timeout_s):
                 return answer(*await page())
@@ -116,10 +143,53 @@ class HttpServer:
         if self._draining:
             msg = "the server is stopping: nothing was taken"
             raise Unavailable(msg, 1.0)
-        route = self._router.match(request.method, request.rel_url.raw_path)
-        check_headers(request)
+        try:
+            target = self._router.match(request.method, request.rel_url.raw_path)
+        except WrongMethod as wrong:
+            if request.method == "OPTIONS":
+                return nothing(headers_of(wrong))
+            raise
+        metadata = CallMetadata(received(request.raw_headers))
+        METADATA.set(metadata)  # each request has a task of its own
+        try:
+            response = answer(200, JSON, (await self._in_time(target, request)).encode())
+        except Refusal as refusal:
+            response = self._refused(refusal, request)
+        if metadata.sent:
+            response.headers.extend(sent(metadata.sent))
+        return response
+
+    async def _in_time(self, target: Target, request: web.BaseRequest) -> str:
+        """Raises TooLate when the caller's time is over before there is an answer."""
+        if (said := request.headers.get("Grpc-Timeout")) is None:
+            return await self._run(target, request)
+        scope = asyncio.timeout(seconds_of(said))
+        CALLER_SAYS.set(True)
+        try:
+            async with scope:
+                await asyncio.sleep(0)  # with no time left, nothing is begun
+                return await self._run(target, request)
+        except TimeoutError:
+            if scope.expired():
+                msg = "the deadline passed before the call was answered"
+                raise TooLate(msg) from None
+            raise
+
+    async def _run(self, target: Target, request: web.BaseRequest) -> str:
+        coding = coding_of(request) if target.takes_body or request.body_exists else ""
         body = await read_body(request, self._body_bytes_max)
-        return answer(200, JSON, (await route.call(body)).encode())
+        if coding:
+            body = await decoded(body, coding, self._body_bytes_max)
+        return await target.call(body, request.rel_url.raw_query_string)
+
+    def _let_read(self, response: web.Response, request: web.BaseRequest) -> None:
+        """Lets the page that asked read the response, in a browser."""
+        exposed = [
+            name for name in response.headers if name == "Retry-After" or name.startswith("Grpc-Metadata-")
+        ]
+        response.headers.update(self._cors.headers(request.headers.get("Origin"), exposed))
+        if not self._cors.any:
+            response.headers.add("Vary", "Origin")
 
     def _refused(self, refusal: Refusal, request: web.BaseRequest, status: int | None = None) -> web.Response:
         response = refuse(refusal, status)

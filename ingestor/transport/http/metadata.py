@@ -1,0 +1,70 @@
+"""Headers of HTTP as metadata of calls and back, as grpc-gateway names them: `Grpc-Metadata-X` is the metadata x.
+
+Of HTTP's own headers Authorization alone is passed on: no method should come to depend on what proxies add.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+
+from ingestor.errors import Invalid
+from ingestor.metadata import Value
+from ingestor.transport.transcoding import printable, unbased
+
+_PREFIX = "Grpc-Metadata-"
+_PREFIX_BYTES, _PREFIX_LENGTH = _PREFIX.lower().encode(), len(_PREFIX)
+_AUTHORIZATION = b"authorization"
+_LENGTH_MIN = min(len(_AUTHORIZATION), _PREFIX_LENGTH)
+_BINARY = "-bin"
+
+
+def received(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, list[Value]]:
+    """The metadata in these headers, as they were sent. Raises Invalid."""
+    found: dict[str, list[Value]] = {}
+    for header, value in headers:
+        if len(header) < _LENGTH_MIN:
+            continue  # as most are
+        name = header.lower()
+        if name.startswith(_PREFIX_BYTES) and len(name) > _PREFIX_LENGTH:
+            key = name[_PREFIX_LENGTH:].decode("ascii")
+            found.setdefault(key, []).extend(_values(key, value))
+        elif name == _AUTHORIZATION:
+            # First, whatever else comes under its name: it is what proxies look at.
+            found.setdefault(name.decode(), []).insert(0, _text(name.decode(), value))
+    return found
+
+
+def sent(metadata: Iterable[tuple[str, Value]]) -> list[tuple[str, str]]:
+    """The headers for metadata that goes back. Raises ValueError for what can't be a header."""
+    headers = []
+    for name, value in metadata:
+        text = base64.b64encode(value).decode() if isinstance(value, bytes) else value
+        if isinstance(value, bytes) is not name.endswith(_BINARY) or not (
+            text.isascii() and text.isprintable()
+        ):
+            msg = f"metadata {name} can't be sent: bytes go under names that end in -bin, all else is ASCII"
+            raise ValueError(msg)
+        headers.append((_PREFIX + name, text))
+    return headers
+
+
+def _values(key: str, value: bytes) -> list[Value]:
+    text = _text(key, value)
+    if not key.endswith(_BINARY):
+        return [text]
+    try:
+        return [unbased(each.strip()) for each in text.split(",")]
+    except ValueError:
+        msg = f"the header {_PREFIX}{printable(key)} must be base64"
+        raise Invalid(msg) from None
+
+
+def _text(key: str, value: bytes) -> str:
+    try:
+        return value.decode("ascii")
+    except UnicodeDecodeError:
+        msg = (
+            f"the header of {printable(key)} is not ASCII: send it in base64, under a name that ends in -Bin"
+        )
+        raise Invalid(msg) from None
