@@ -153,7 +153,9 @@ class Settings(BaseSettings):
     request_id_window: Duration = Field(
         default=timedelta(hours=24), description="how long a request_id is remembered"
     )
-    message_bytes_max: ByteSize = Field(default=ByteSize(4 * 1024**2), description="the largest request body, also inflated")
+    message_bytes_max: ByteSize = Field(
+        default=ByteSize(4 * 1024**2), description="the largest request body, also inflated"
+    )
     time_past_max: Duration = Field(
         default=timedelta(days=365), description="how far back a metric's time may lie"
     )

@@ -115,11 +115,11 @@ class Parameters:
             here = ".".join((*parents, field.name))
             if here in self._bound:
                 return None
-            if index == 0 and field.name == self._body:
-                raise _invalid(name, "is no parameter: this method takes it from the body")
             if field.containing_oneof is not None:
                 claims.append((".".join((*parents, field.containing_oneof.name)), field.name))
             if index == len(steps) - 1:
+                if [*parents, field.name][0] == self._body:
+                    raise _invalid(name, "is no parameter: this method takes it from the body")
                 return self._last(name, tuple(parents), field, key, tuple(claims))
             if field.message_type is None or field.is_repeated or is_well_known(field.message_type):
                 raise _invalid(name, f"has no fields below {here}")

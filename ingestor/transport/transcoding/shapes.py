@@ -96,8 +96,10 @@ def _json_types(descriptor: FieldDescriptor) -> tuple[type, ...]:
         return (dict,)
     if descriptor.is_repeated:
         return (list,)
-    text = descriptor.message_type is not None and descriptor.message_type.full_name in _TEXTS
-    return () if text else (object,)
+    message = descriptor.message_type
+    if message is not None and message.full_name in _TEXTS:
+        return ()
+    return (object,) if message is None or is_well_known(message) else (dict,)
 
 
 def _expected(descriptor: FieldDescriptor) -> str:

@@ -56,7 +56,7 @@ class Strict:
             for name, item in value.items():
                 field, below = names[name]
                 if below is not None and item is not None and (found := below(item)):
-                    return found.within(field)
+                    return _within(field, found)
             return None if json_names.issuperset(value) else _twice(value, names)
 
         # Known before its fields are: a message may contain itself.
@@ -115,14 +115,17 @@ def _list(look: _Look) -> _Look:
     def each(items: list[Any]) -> FieldViolation | None:
         for index, item in enumerate(items):
             if found := look(item):
-                return _indexed(index, found)
+                return found.within(f"[{index}]")
         return None
 
     return each
 
 
-def _indexed(index: int, found: FieldViolation) -> FieldViolation:
-    return found.within(f"[{index}]")
+def _within(field: str, found: FieldViolation) -> FieldViolation:
+    """The same violation seen from the message: an index stands at its list's name."""
+    if found.field.startswith("["):
+        return FieldViolation(field + found.field, found.description)
+    return found.within(field)
 
 
 def _map(numbers: bool, look: _Look | None) -> _Look:

@@ -83,7 +83,7 @@ def unbased(text: str) -> bytes:
 def fits_float(number: float) -> bool:
     """Whether a 32-bit float can hold it, roughly."""
     try:
-        struct.pack("f", number)
+        struct.pack("<f", number)  # of the native one an infinity comes out
     except OverflowError:
         return False
     return True
