@@ -32,11 +32,16 @@ def nothing(headers: Mapping[str, str]) -> web.Response:
     return web.Response(status=204, headers={"Server": "ingestor", **headers})
 
 
-async def compressed(response: web.Response, accept_encoding: str | None) -> None:
-    """Lets the response leave in gzip, where that is worth it and the client takes it."""
+def worth_compressing(response: web.Response) -> bool:
+    """Whether its body is large enough."""
     body = response.body
-    if not isinstance(body, bytes) or len(body) < _COMPRESSED_MIN:
-        return
+    return isinstance(body, bytes) and len(body) >= _COMPRESSED_MIN
+
+
+async def compress(response: web.Response, accept_encoding: str | None) -> None:
+    """Lets a response that is worth it leave in gzip, where the client takes that."""
+    body = response.body
+    assert isinstance(body, bytes)
     response.headers.add("Vary", "Accept-Encoding")
     if accept_encoding is None or not takes_gzip(accept_encoding):
         return

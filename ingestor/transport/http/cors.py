@@ -14,14 +14,11 @@ _METADATA = "grpc-metadata-"
 
 
 class Cors:
-    """The answers to questions of browsers. With no `origins` there are none."""
+    """The answers to questions of browsers."""
 
     def __init__(self, origins: Iterable[str]) -> None:
         self._origins = frozenset(origins)
         self.any = ANY_ORIGIN in self._origins
-
-    def __bool__(self) -> bool:
-        return bool(self._origins)
 
     def headers(self, origin: str | None, exposed: Iterable[str]) -> dict[str, str]:
         """What every answer to a page of this origin carries; `exposed` are headers that the page may read."""

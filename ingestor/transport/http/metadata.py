@@ -15,7 +15,7 @@ from ingestor.transport.transcoding import printable, unbased
 _PREFIX = "Grpc-Metadata-"
 _PREFIX_BYTES, _PREFIX_LENGTH = _PREFIX.lower().encode(), len(_PREFIX)
 _AUTHORIZATION = b"authorization"
-_LENGTH_MIN = min(len(_AUTHORIZATION), _PREFIX_LENGTH)
+_AUTHORIZATION_LENGTH = len(_AUTHORIZATION)
 _BINARY = "-bin"
 
 
@@ -23,15 +23,15 @@ def received(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, list[Value]]:
     """The metadata in these headers, as they were sent. Raises Invalid."""
     found: dict[str, list[Value]] = {}
     for header, value in headers:
-        if len(header) < _LENGTH_MIN:
-            continue  # as most are
-        name = header.lower()
-        if name.startswith(_PREFIX_BYTES) and len(name) > _PREFIX_LENGTH:
-            key = name[_PREFIX_LENGTH:].decode("ascii")
-            found.setdefault(key, []).extend(_values(key, value))
-        elif name == _AUTHORIZATION:
+        length = len(header)
+        if length > _PREFIX_LENGTH:
+            if header[:_PREFIX_LENGTH].lower() == _PREFIX_BYTES:
+                key = header[_PREFIX_LENGTH:].lower().decode("ascii")
+                found.setdefault(key, []).extend(_values(key, value))
+        elif length == _AUTHORIZATION_LENGTH and header.lower() == _AUTHORIZATION:
             # First, whatever else comes under its name: it is what proxies look at.
-            found.setdefault(name.decode(), []).insert(0, _text(name.decode(), value))
+            key = _AUTHORIZATION.decode()
+            found.setdefault(key, []).insert(0, _text(key, value))
     return found
 
 

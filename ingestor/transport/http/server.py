@@ -22,7 +22,7 @@ from ingestor.errors import (
     WrongMethod,
 )
 from ingestor.metadata import METADATA, CallMetadata
-from ingestor.transport.http.answers import JSON, answer, compressed, nothing, refuse
+from ingestor.transport.http.answers import JSON, answer, compress, nothing, refuse, worth_compressing
 from ingestor.transport.http.bodies import coding_of, decoded, is_lost, read_body, unknown_expectation
 from ingestor.transport.http.connections import Connections
 from ingestor.transport.http.cors import Cors, is_preflight
@@ -58,7 +58,8 @@ class HttpServer:
         self._pages = pages
         self._body_bytes_max = body_bytes_max
         self._page_timeout_s = page_timeout_s
-        self._cors = Cors(cors_origins)
+        origins = tuple(cors_origins)
+        self._cors = Cors(origins) if origins else None
         self._draining = False
         self._calls = 0
         self._idle = asyncio.Event()  # that the last call has ended, when there are no new ones
@@ -101,9 +102,10 @@ class HttpServer:
         except Exception as error:  # noqa: BLE001 - the edge: whatever it is, the caller gets an answer
             logger.opt(exception=error).error("an HTTP call failed in a way that was not foreseen")
             response = self._refused(InternalFault(), request)
-        if self._cors:
-            self._let_read(response, request)
-        await compressed(response, request.headers.get("Accept-Encoding"))
+        if self._cors is not None:
+            _let_read(response, request, self._cors)
+        if worth_compressing(response):
+            await compress(response, request.headers.get("Accept-Encoding"))
         return response
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
@@ -111,7 +113,7 @@ class HttpServer:
             msg = f"only 100-continue can be expected, not {printable(expectation)}"
             return self._refused(Invalid(msg), request, status=417)
         path = request.rel_url.raw_path
-        if self._cors and is_preflight(request.method, request.headers):
+        if self._cors is not None and is_preflight(request.method, request.headers):
             allowed = _PAGE_METHODS if path in self._pages else self._router.allowed(path)
             return nothing(self._cors.preflight(request.headers, allowed))
         if (page := self._pages.get(path)) is not None:
@@ -152,17 +154,19 @@ class HttpServer:
         metadata = CallMetadata(received(request.raw_headers))
         METADATA.set(metadata)  # each request has a task of its own
         try:
-            response = answer(200, JSON, (await self._in_time(target, request)).encode())
+            said = request.headers.get("Grpc-Timeout")
+            text = await (
+                self._run(target, request) if said is None else self._in_time(said, target, request)
+            )
+            response = answer(200, JSON, text.encode())
         except Refusal as refusal:
             response = self._refused(refusal, request)
         if metadata.sent:
             response.headers.extend(sent(metadata.sent))
         return response
 
-    async def _in_time(self, target: Target, request: web.BaseRequest) -> str:
-        """Raises TooLate when the caller's time is over before there is an answer."""
-        if (said := request.headers.get("Grpc-Timeout")) is None:
-            return await self._run(target, request)
+    async def _in_time(self, said: str, target: Target, request: web.BaseRequest) -> str:
+        """Raises TooLate when the time that the caller gives is over before there is an answer."""
         scope = asyncio.timeout(seconds_of(said))
         CALLER_SAYS.set(True)
         try:
@@ -182,18 +186,19 @@ class HttpServer:
             body = await decoded(body, coding, self._body_bytes_max)
         return await target.call(body, request.rel_url.raw_query_string)
 
-    def _let_read(self, response: web.Response, request: web.BaseRequest) -> None:
-        """Lets the page that asked read the response, in a browser."""
-        exposed = [
-            name for name in response.headers if name == "Retry-After" or name.startswith("Grpc-Metadata-")
-        ]
-        response.headers.update(self._cors.headers(request.headers.get("Origin"), exposed))
-        if not self._cors.any:
-            response.headers.add("Vary", "Origin")
-
     def _refused(self, refusal: Refusal, request: web.BaseRequest, status: int | None = None) -> web.Response:
         response = refuse(refusal, status)
         if self._draining or isinstance(refusal, TooLarge) or is_lost(request):
             # What is unread of this connection is not worth reading, or will not be served.
             response.force_close()
         return response
+
+
+def _let_read(response: web.Response, request: web.BaseRequest, cors: Cors) -> None:
+    """Lets the page that asked read the response, in a browser."""
+    exposed = [
+        name for name in response.headers if name == "Retry-After" or name.startswith("Grpc-Metadata-")
+    ]
+    response.headers.update(cors.headers(request.headers.get("Origin"), exposed))
+    if not cors.any:
+        response.headers.add("Vary", "Origin")

@@ -1,14 +1,15 @@
 """Finds, among many path templates, the one that a request's path is of.
 
 Where several match, the first segment in which they differ decides: a literal goes before `*`, and `*` before `**`.
-A verb that some template ends in goes before all that: `/v1/x:verb` is cut at the colon when that leads anywhere;
-otherwise the colon is part of the segment. The templates of one method are one tree, which a search never enters
-twice at the same node, so that no path takes longer than the templates are long.
+A verb that some template ends in goes before all that: `/v1/x:verb` is cut at the colon when that leads anywhere,
+for whatever HTTP method, so that DELETE of it never deletes something of that name; otherwise the colon is part of
+the segment. The templates of one HTTP method are one tree, which a search never enters twice at the same node, so
+that no path takes longer than the templates are long.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from ingestor.transport.transcoding.escapes import unescaped
@@ -37,17 +38,25 @@ class _Node(Generic[_T]):
         self.rests: dict[str, _T] = {}
 
 
+class _Cut(NamedTuple):
+    """A path with a verb cut off, its segments as they were sent and decoded."""
+
+    verb: str
+    raw: Sequence[str]
+    decoded: Sequence[str]
+
+
 class Paths(Generic[_T]):
-    """Templates, each with a target."""
+    """Templates for HTTP methods, each with a target. A search raises Invalid for a path with a broken escape."""
 
     def __init__(self) -> None:
-        self._root: _Node[_T] = _Node()
+        self._roots: dict[str, _Node[_T]] = {}
         self._verbs: list[str] = [""]
 
-    def add(self, template: Template, target: _T) -> _T:
+    def add(self, method: str, template: Template, target: _T) -> _T:
         """Adds a template; returns the target that is now found by it: of two that match the same paths in the same
         way, the first one's."""
-        node, rest = self._root, False
+        node, rest = self._roots.setdefault(method, _Node()), False
         for segment in template.segments:
             if segment is Wild.REST:
                 rest = True
@@ -58,28 +67,43 @@ class Paths(Generic[_T]):
                 node = node.literals.setdefault(segment, _Node())
         if template.verb not in self._verbs:
             self._verbs.append(template.verb)
-            self._verbs.sort(key=len, reverse=True)  # of `:a` and `:b:a`, were there such, the longer
+            self._verbs.sort(key=len, reverse=True)  # none goes last
         return (node.rests if rest else node.ends).setdefault(template.verb, target)
 
-    def find(self, raw_path: str) -> Found[_T] | None:
-        """What this (undecoded) path is of. Raises Invalid for a path with a broken escape."""
+    def find(self, methods: Sequence[str], raw_path: str) -> Found[_T] | None:
+        """What this (undecoded) path is of, for the first of these methods that it is of anything for."""
+        for cut in self._cuts(raw_path):
+            for method in methods:
+                if (found := self._found(method, cut)) is not None:
+                    return found
+            if any(self._found(method, cut) for method in self._roots):
+                return None
+        return None
+
+    def methods(self, raw_path: str) -> set[str]:
+        """Those that this path is of anything for."""
+        for cut in self._cuts(raw_path):
+            if methods := {method for method in self._roots if self._found(method, cut)}:
+                return methods
+        return set()
+
+    def _found(self, method: str, cut: _Cut) -> Found[_T] | None:
+        root = self._roots.get(method)
+        target = None if root is None else _search(root, cut.decoded, 0, cut.verb)
+        return None if target is None else Found(target, cut.raw)
+
+    def _cuts(self, raw_path: str) -> Iterator[_Cut]:
+        """The path cut at each verb that it ends in, and last as it is."""
         if not raw_path.startswith("/"):
-            return None
+            return
         raw = raw_path[1:].split("/")
-        segments = [unescaped(segment) for segment in raw]
-        last = raw[-1]
+        decoded = [unescaped(segment) for segment in raw]
         for verb in self._verbs:
             if not verb:
-                cut = last
-            elif last.endswith(f":{verb}"):
-                cut = last[: -len(verb) - 1]
-            else:
-                continue
-            segments[-1] = unescaped(cut)
-            target = _search(self._root, segments, 0, verb)
-            if target is not None:
-                return Found(target, [*raw[:-1], cut])
-        return None
+                yield _Cut("", raw, decoded)
+            elif raw[-1].endswith(f":{verb}"):
+                last = raw[-1][: -len(verb) - 1]
+                yield _Cut(verb, [*raw[:-1], last], [*decoded[:-1], unescaped(last)])
 
 
 def _search(node: _Node[_T], segments: Sequence[str], at: int, verb: str) -> _T | None:

@@ -122,7 +122,7 @@ class Router:
         self._aside = Aside()
         # What most requests are for, without a search.
         self._literal: dict[str, dict[str, Route]] = {}
-        self._paths: dict[str, Paths[Route]] = {}
+        self._paths: Paths[Route] = Paths()
         for rpc in rpcs:
             if rpc.http is not None:
                 try:
@@ -137,32 +137,24 @@ class Router:
         methods = self._literal.get(raw_path)
         if methods is not None and (route := methods.get(method)) is not None:
             return route
-        found = self._find(method, raw_path)
+        tried = (method, "GET", ANY_METHOD) if method == "HEAD" else (method, ANY_METHOD)
+        found = self._paths.find(tried, raw_path)
         if found is not None:
-            return found
+            route = found.target
+            return Matched(route, found.segments) if route.binding.variables else route
         allowed = self.allowed(raw_path)
         msg = f"{printable(raw_path)} is not served for {printable(method)}"
         raise WrongMethod(msg, allowed)
 
     def allowed(self, raw_path: str) -> list[str]:
         """The HTTP methods that this path takes, sorted. Raises as `match` does."""
-        methods = {method for method in self._paths if self._find(method, raw_path) is not None}
+        methods = self._paths.methods(raw_path)
         if not methods:
             msg = f"nothing is served at {printable(raw_path)}"
             raise NoSuchRoute(msg)
         if ANY_METHOD in methods:
             methods = methods - {ANY_METHOD} | {"DELETE", "GET", "PATCH", "POST", "PUT"}
         return sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set()))
-
-    def _find(self, method: str, raw_path: str) -> Route | Matched | None:
-        tried = (method, "GET", ANY_METHOD) if method == "HEAD" else (method, ANY_METHOD)
-        for each in tried:
-            paths = self._paths.get(each)
-            found = None if paths is None else paths.find(raw_path)
-            if found is not None:
-                route = found.target
-                return Matched(route, found.segments) if route.binding.variables else route
-        return None
 
     def _add_all(self, rpc: Rpc) -> None:
         assert rpc.http is not None
@@ -175,7 +167,7 @@ class Router:
             route = Route(
                 binding.method, template.text, rpc, self._pool, binding, reader, plain, columns, self._aside
             )
-            there = self._paths.setdefault(route.method, Paths()).add(template, route)
+            there = self._paths.add(route.method, template, route)
             if there is not route:
                 msg = f"{route.method} {route.path} is a route of {there.rpc.path} already, as {there.path}"
                 raise ValueError(msg)

@@ -230,7 +230,10 @@ def test_everything_goes_through_a_typed_method_and_back(library: Library) -> No
     body = json.loads(
         """{"doubleValue": 1.5, "int64Value": "7", "bytesValue": "+/8=", "genre": "GENRE_POEM", "doubles": [1.0],
             "labels": {"a": "b"}, "time": "2026-01-02T03:04:05Z", "duration": "1.500s", "int64Wrapper": "5",
-            "child": {"child": {"stringValue": "x"}}, "rangeChoice": {"least": 0}, "calledOtherwise": "y"}"""
+            "child": {"child": {"stringValue": "x"}}, "rangeChoice": {"least": 0}, "calledOtherwise": "y",
+            "struct": {"a": [1.5, null, {"b": true}]}, "value": ["x", 2.0], "mask": "a,bC",
+            "any": {"@type": "type.googleapis.com/library.v1.Range", "least": 3},
+            "bytesWrapper": "YQ==", "durations": {"a": "3s"}, "times": ["2026-01-02T03:04:05Z"], "genres": [7]}"""
     )
     answer = json.loads(asyncio.run(library.call("POST", "/v1/everything", json.dumps(body))))
     plain = {name: answer[name] for name in body if name != "child"}

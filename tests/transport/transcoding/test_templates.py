@@ -19,13 +19,13 @@ def paths_of(*texts: str) -> Paths[Template]:
     paths: Paths[Template] = Paths()
     for text in texts:
         template = parsed(text)
-        assert paths.add(template, template) is template
+        assert paths.add("GET", template, template) is template
     return paths
 
 
 def found(paths: Paths[Template], path: str) -> tuple[str, dict[str, str]] | None:
     """The template that the path is of, with the values of its variables."""
-    match = paths.find(path)
+    match = paths.find(("GET",), path)
     if match is None:
         return None
     return match.target.text, {each.path: each.of(match.segments) for each in match.target.variables}
@@ -128,6 +128,26 @@ def test_only_a_registered_verb_is_cut_off() -> None:
     assert found(paths_of("/v1/{a}"), "/v1/y:go") == ("/v1/{a}", {"a": "y:go"})
 
 
+def test_a_verb_of_another_method_is_a_verb_too() -> None:
+    """DELETE of /x:go must not delete what is called x:go; segments are compared for each method by itself."""
+    paths: Paths[str] = Paths()
+    for method, text in (("DELETE", "/{a}"), ("POST", "/{a}:go"), ("GET", "/x"), ("GET", "/{a=**}")):
+        paths.add(method, parsed(text), f"{method} {text}")
+    assert paths.find(("DELETE",), "/x:go") is None
+    assert paths.methods("/x:go") == {"POST"}
+    for methods, path, expected in (
+        (("DELETE",), "/x:stop", "DELETE /{a}"),
+        (("DELETE",), "/x", "DELETE /{a}"),
+        (("HEAD", "GET"), "/x", "GET /x"),
+        (("GET",), "/x/y:go", "GET /{a=**}"),
+    ):
+        match = paths.find(methods, path)
+        assert match is not None
+        assert match.target == expected
+    assert paths.methods("/x") == {"DELETE", "GET"}
+    assert paths.methods("x") == set()
+
+
 def test_the_rest_may_be_nothing_and_one_segment_may_not() -> None:
     """`**` is zero or more segments; `*` is one with something in it."""
     rest, one = paths_of("/v1/{a=**}"), paths_of("/v1/{a}")
@@ -168,7 +188,7 @@ def test_templates_alike_are_found_when_they_are_added() -> None:
     """Alike are those that no path could tell apart, whatever their variables are called."""
     paths = paths_of("/v1/{a}/x", "/v1/{a=**}", "/v1/{a}/x:go")
     for text, there in (("/v1/{b=*}/%78", "/v1/{a}/x"), ("/v1/**", "/v1/{a=**}")):
-        assert paths.add(parsed(text), parsed(text)).text == there
+        assert paths.add("GET", parsed(text), parsed(text)).text == there
 
 
 def test_no_path_takes_long() -> None:
