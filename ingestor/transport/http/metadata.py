@@ -26,7 +26,7 @@ def received(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, list[Value]]:
         length = len(header)
         if length > _PREFIX_LENGTH:
             if header[:_PREFIX_LENGTH].lower() == _PREFIX_BYTES:
-                key = header[_PREFIX_LENGTH:].lower().decode("ascii")
+                key = header[_PREFIX_LENGTH:].lower().decode("latin-1")
                 found.setdefault(key, []).extend(_values(key, value))
         elif length == _AUTHORIZATION_LENGTH and header.lower() == _AUTHORIZATION:
             # First, whatever else comes under its name: it is what proxies look at.

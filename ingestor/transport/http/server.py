@@ -184,7 +184,13 @@ class HttpServer:
         body = await read_body(request, self._body_bytes_max)
         if coding:
             body = await decoded(body, coding, self._body_bytes_max)
-        return await target.call(body, request.rel_url.raw_query_string)
+        try:
+            return await target.call(body, request.rel_url.raw_query_string)
+        except asyncio.CancelledError as error:
+            if _is_cancelled():
+                raise
+            msg = "what the method waited for was cancelled"
+            raise RuntimeError(msg) from error
 
     def _refused(self, refusal: Refusal, request: web.BaseRequest, status: int | None = None) -> web.Response:
         response = refuse(refusal, status)
@@ -192,6 +198,12 @@ class HttpServer:
             # What is unread of this connection is not worth reading, or will not be served.
             response.force_close()
         return response
+
+
+def _is_cancelled() -> bool:
+    """Whether it is this call that is being cancelled, and not something that its method awaited."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _let_read(response: web.Response, request: web.BaseRequest, cors: Cors) -> None:

@@ -23,12 +23,10 @@ def unescaped(text: str, *, slashes: bool = True) -> str:
         msg = f"{printable(text)} holds a % that is no escape: write it as %25"
         raise Invalid(msg)
     escapes = _ESCAPES if slashes else _ESCAPES_BUT_SLASH
-    # What is no UTF-8 as it was sent reaches us as surrogates.
-    data = escapes.sub(
-        lambda escape: bytes.fromhex(escape[0][1:].decode()), text.encode(errors="surrogateescape")
-    )
     try:
-        return data.decode()
-    except UnicodeDecodeError:
+        # What is no UTF-8 as it was sent reaches us as surrogates.
+        data = text.encode(errors="surrogateescape")
+        return escapes.sub(lambda escape: bytes.fromhex(escape[0][1:].decode()), data).decode()
+    except UnicodeError:
         msg = f"{printable(text)} is not UTF-8"
         raise Invalid(msg) from None

@@ -288,6 +288,21 @@ async def test_a_client_that_goes_away_ends_its_call(
     assert complaints == []
 
 
+async def test_something_that_was_cancelled_within_a_method_is_our_fault(
+    library: Library, served: Served, monkeypatch: pytest.MonkeyPatch, complaints: list[str]
+) -> None:
+    """The caller is there, and gets an answer."""
+
+    class Requests(list[Any]):
+        def append(self, _: Any) -> None:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(library, "requests", Requests())
+    answer = await served.ask("GET", "/v1/books/x")
+    assert (answer.status, answer.json["code"]) == (500, 13)
+    assert len(complaints) == 1
+
+
 ORIGIN = {"Origin": "https://a.example"}
 PREFLIGHT = {**ORIGIN, "Access-Control-Request-Method": "POST"}
 
