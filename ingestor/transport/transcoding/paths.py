@@ -51,7 +51,7 @@ class Paths(Generic[_T]):
 
     def __init__(self) -> None:
         self._roots: dict[str, _Node[_T]] = {}
-        self._verbs: list[str] = [""]
+        self._verbs: list[str] = []
 
     def add(self, method: str, template: Template, target: _T) -> _T:
         """Adds a template; returns the target that is now found by it: of two that match the same paths in the same
@@ -65,9 +65,8 @@ class Paths(Generic[_T]):
                 node = node.one
             else:
                 node = node.literals.setdefault(segment, _Node())
-        if template.verb not in self._verbs:
+        if template.verb and template.verb not in self._verbs:
             self._verbs.append(template.verb)
-            self._verbs.sort(key=len, reverse=True)  # none goes last
         return (node.rests if rest else node.ends).setdefault(template.verb, target)
 
     def find(self, methods: Sequence[str], raw_path: str) -> Found[_T] | None:
@@ -97,13 +96,14 @@ class Paths(Generic[_T]):
         if not raw_path.startswith("/"):
             return
         raw = raw_path[1:].split("/")
-        decoded = [unescaped(segment) for segment in raw]
-        for verb in self._verbs:
-            if not verb:
-                yield _Cut("", raw, decoded)
-            elif raw[-1].endswith(f":{verb}"):
-                last = raw[-1][: -len(verb) - 1]
-                yield _Cut(verb, [*raw[:-1], last], [*decoded[:-1], unescaped(last)])
+        plain = "%" not in raw_path and raw_path.isascii()
+        decoded = raw if plain else [unescaped(segment) for segment in raw]
+        if ":" in raw[-1]:
+            for verb in self._verbs:
+                if raw[-1].endswith(f":{verb}"):
+                    last = raw[-1][: -len(verb) - 1]
+                    yield _Cut(verb, [*raw[:-1], last], [*decoded[:-1], unescaped(last)])
+        yield _Cut("", raw, decoded)
 
 
 def _search(node: _Node[_T], segments: Sequence[str], at: int, verb: str) -> _T | None:

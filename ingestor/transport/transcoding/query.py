@@ -24,6 +24,8 @@ from ingestor.transport.transcoding.variables import put
 _PARAMETERS_MAX = 500
 # Messages below one another; the descriptors may go round.
 _DEPTH_MAX = 16
+# Names that requests have given; where descriptors go round, there is no end of them.
+_REMEMBERED_MAX = 256
 
 _TWICE = "is given more than once"
 
@@ -38,10 +40,7 @@ class _Target:
     read: Reader
     read_key: Reader | None
     claims: tuple[tuple[str, str], ...]
-
-    @property
-    def path(self) -> str:
-        return ".".join((*self.parents, self.field.name))
+    path: str
 
     def write(self, message: Message, key: str, text: str) -> None:
         """Raises ValueError for a text that is no such value."""
@@ -75,6 +74,8 @@ class Parameters:
         self._descriptor = descriptor
         self._bound = bound
         self._body = body
+        # By path, and whether there is a key.
+        self._known: dict[tuple[str, bool], _Target | None] = {}
         self._names: dict[str, dict[str, FieldDescriptor]] = {}
         self._readers: dict[str, Reader | None] = {}
 
@@ -84,7 +85,7 @@ class Parameters:
         claimed: dict[str, str] = {}
         for name, text in _pairs(query):
             path, key = _path_and_key(name)
-            target = self._target(name, path, key)
+            target = self._remembered(name, path, key)
             if target is None:
                 continue
             if target.path in given and not target.field.is_repeated:
@@ -97,6 +98,16 @@ class Parameters:
                 target.write(message, key or "", text)
             except ValueError as error:
                 raise _invalid(name, str(error)) from None
+
+    def _remembered(self, name: str, path: str, key: str | None) -> _Target | None:
+        """As `_target`, which takes longer than all the rest."""
+        known = path, key is not None
+        if known in self._known:
+            return self._known[known]
+        target = self._target(name, path, key)
+        if len(self._known) < _REMEMBERED_MAX:
+            self._known[known] = target
+        return target
 
     def _target(self, name: str, path: str, key: str | None) -> _Target | None:
         """What a parameter of this name gives; None for what the URL's path gives already."""
@@ -111,7 +122,7 @@ class Parameters:
         for index, step in enumerate(steps):
             field = self._field(descriptor, step)
             if field is None:
-                raise _invalid(name, f"is no field of {descriptor.name}")
+                raise _invalid(name, _no_field_of(descriptor))
             here = ".".join((*parents, field.name))
             if here in self._bound:
                 return None
@@ -147,7 +158,7 @@ class Parameters:
         read = self._reader(value)
         if read is None:
             raise _invalid(name, _why_not(field))
-        return _Target(parents, field, read, read_key, claims)
+        return _Target(parents, field, read, read_key, claims, ".".join((*parents, field.name)))
 
     def _field(self, descriptor: Descriptor, name: str) -> FieldDescriptor | None:
         names = self._names.get(descriptor.full_name)
@@ -172,6 +183,11 @@ def _pairs(query: str) -> Iterator[tuple[str, str]]:
         if pair:
             name, _, value = pair.replace("+", " ").partition("=")
             yield unescaped(name), unescaped(value)
+
+
+def _no_field_of(descriptor: Descriptor) -> str:
+    names = ", ".join(field.json_name for field in descriptor.fields)
+    return f"is no field of {descriptor.name} (it has {names})"
 
 
 def _why_not(field: FieldDescriptor) -> str:
