@@ -22,9 +22,7 @@ def put(holder: Any, field: FieldDescriptor, value: Any) -> None:
     if field.message_type is None:
         setattr(holder, field.name, value)
     else:
-        target = getattr(holder, field.name)
-        target.CopyFrom(value)
-        target.SetInParent()  # also where the value is an empty message
+        getattr(holder, field.name).CopyFrom(value)
 
 
 def resolved(descriptor: Descriptor, path: str) -> Callable[[Message, str], None]:
