@@ -6,7 +6,10 @@ Of HTTP's own headers Authorization alone is passed on: no method should come to
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable
+
+from loguru import logger
 
 from ingestor.errors import Invalid
 from ingestor.metadata import Value
@@ -17,6 +20,7 @@ _PREFIX_BYTES, _PREFIX_LENGTH = _PREFIX.lower().encode(), len(_PREFIX)
 _AUTHORIZATION = b"authorization"
 _AUTHORIZATION_LENGTH = len(_AUTHORIZATION)
 _BINARY = "-bin"
+_NAME, _TEXT = re.compile(r"[0-9a-z_.-]+"), re.compile(r"[ -~]*")
 
 
 def received(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, list[Value]]:
@@ -36,16 +40,16 @@ def received(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, list[Value]]:
 
 
 def sent(metadata: Iterable[tuple[str, Value]]) -> list[tuple[str, str]]:
-    """The headers for metadata that goes back. Raises ValueError for what can't be a header."""
+    """The headers for metadata that goes back. What can't be one is left out and logged: the method has done its
+    work by now."""
     headers = []
     for name, value in metadata:
         text = base64.b64encode(value).decode() if isinstance(value, bytes) else value
-        if isinstance(value, bytes) is not name.endswith(_BINARY) or not (
-            text.isascii() and text.isprintable()
-        ):
-            msg = f"metadata {name} can't be sent: bytes go under names that end in -bin, all else is ASCII"
-            raise ValueError(msg)
-        headers.append((_PREFIX + name, text))
+        fits = isinstance(value, bytes) is name.endswith(_BINARY)
+        if fits and _NAME.fullmatch(name) and _TEXT.fullmatch(text):
+            headers.append((_PREFIX + name, text))
+        else:
+            logger.error("metadata that no header can carry was not sent: {!r}", name)
     return headers
 
 

@@ -102,6 +102,8 @@ class HttpServer:
         except Exception as error:  # noqa: BLE001 - the edge: whatever it is, the caller gets an answer
             logger.opt(exception=error).error("an HTTP call failed in a way that was not foreseen")
             response = self._refused(InternalFault(), request)
+        if (metadata := METADATA.get()) is not None and metadata.sent:
+            response.headers.extend(sent(metadata.sent))
         if self._cors is not None:
             _let_read(response, request, self._cors)
         if worth_compressing(response):
@@ -151,19 +153,10 @@ class HttpServer:
             if request.method == "OPTIONS":
                 return nothing(headers_of(wrong))
             raise
-        metadata = CallMetadata(received(request.raw_headers))
-        METADATA.set(metadata)  # each request has a task of its own
-        try:
-            said = request.headers.get("Grpc-Timeout")
-            text = await (
-                self._run(target, request) if said is None else self._in_time(said, target, request)
-            )
-            response = answer(200, JSON, text.encode())
-        except Refusal as refusal:
-            response = self._refused(refusal, request)
-        if metadata.sent:
-            response.headers.extend(sent(metadata.sent))
-        return response
+        METADATA.set(CallMetadata(received(request.raw_headers)))  # each request has a task of its own
+        said = request.headers.get("Grpc-Timeout")
+        text = await (self._run(target, request) if said is None else self._in_time(said, target, request))
+        return answer(200, JSON, text.encode())
 
     async def _in_time(self, said: str, target: Target, request: web.BaseRequest) -> str:
         """Raises TooLate when the time that the caller gives is over before there is an answer."""

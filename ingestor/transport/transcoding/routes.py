@@ -103,6 +103,11 @@ class Matched:
     segments: Sequence[str]
 
     @property
+    def rpc(self) -> Rpc:
+        """As Route's."""
+        return self.route.rpc
+
+    @property
     def takes_body(self) -> bool:
         """As Route's."""
         return self.route.takes_body
