@@ -222,6 +222,7 @@ class App:
             {**_pages(health, self.telemetry, journal), **_documentation(descriptors, rpcs)},
             body_bytes_max=settings.message_bytes_max,
             observe=observe,
+            cors_origins=settings.allowed_origins,
         )
         self.telemetry.watch_calls(grpc=lambda: grpc.in_flight, http=lambda: http.in_flight)
         self._ends.push_async_callback(self._close_fronts, grpc, watch, http)

@@ -41,6 +41,8 @@ _ADDRESS_FORM = (
 )
 _HOST_AND_PORT = re.compile(r"(?:\[[^\[\]]+\]|[^:\[\]]*)(?::([0-9]+))?")
 _PORT_MAX = 65_535
+# As browsers send it: lower case, and never with a path.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 # Segments are released whole, and each holds several requests.
 _JOURNAL_MESSAGES_MIN = 16
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -94,6 +96,11 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="the address to listen on, for both protocols")
     grpc_port: int = Field(default=50051, ge=0, le=65535, description="the gRPC port; 0 takes a free one")
     http_port: int = Field(default=8080, ge=0, le=65535, description="the HTTP port; 0 takes a free one")
+    cors_origins: str = Field(
+        default="",
+        description="sites whose pages may call the HTTP side from a browser, as https://example.org, with commas"
+        " between them; * for all, empty for none",
+    )
     insecure: bool = Field(
         default=False,
         description="listen beyond loopback, although anyone who reaches the ports may then write",
@@ -146,7 +153,9 @@ class Settings(BaseSettings):
     request_id_window: Duration = Field(
         default=timedelta(hours=24), description="how long a request_id is remembered"
     )
-    message_bytes_max: ByteSize = Field(default=ByteSize(4 * 1024**2), description="the largest request body")
+    message_bytes_max: ByteSize = Field(
+        default=ByteSize(4 * 1024**2), description="the largest request body, also inflated"
+    )
     time_past_max: Duration = Field(
         default=timedelta(days=365), description="how far back a metric's time may lie"
     )
@@ -195,6 +204,16 @@ class Settings(BaseSettings):
             msg = "must be an address or a name"
             raise ValueError(msg)
         return host
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: str) -> str:
+        origins = [each for part in value.split(",") if (each := part.strip())]
+        for origin in origins:
+            if origin != "*" and _ORIGIN.fullmatch(origin) is None:
+                msg = f"{origin!r} is no origin: write it like https://example.org or http://localhost:3000, or *"
+                raise ValueError(msg)
+        return ",".join(origins)
 
     @field_validator("data_dir", mode="before")
     @classmethod
@@ -283,6 +302,11 @@ class Settings(BaseSettings):
             msg = f"GRPC_PORT and HTTP_PORT are both {self.grpc_port}: each protocol needs a port of its own"
             raise ValueError(msg)
         return self
+
+    @property
+    def allowed_origins(self) -> tuple[str, ...]:
+        """CORS_ORIGINS, one by one."""
+        return tuple(self.cors_origins.split(",")) if self.cors_origins else ()
 
     @property
     def listens_on_loopback(self) -> bool:

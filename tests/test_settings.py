@@ -71,6 +71,9 @@ def test_flags_win_over_the_environment_and_it_over_the_file(
         ("log_level", "LOUD", "DEBUG"),
         ("time_past_max", "40000d", "36500d"),
         ("host", " ", "address"),
+        ("cors_origins", "example.org", "https://example.org"),
+        ("cors_origins", "https://example.org/", "is no origin"),
+        ("cors_origins", "*, https://Example.org", "is no origin"),
         ("data_dir", "", "directory"),
         ("data_dir", "~nobody-of-that-name/x", "home directory"),
         ("database_url", "mysql://u:secret@h/d", "postgresql://"),
@@ -99,6 +102,13 @@ def test_a_bad_setting_is_named_with_what_to_write(name: str, value: str, hint: 
     assert hint in message
     assert "\n" not in message
     assert "secret" not in message
+
+
+def test_origins_are_read_one_by_one() -> None:
+    """With white space around them, or none at all."""
+    assert load({}).allowed_origins == ()
+    origins = load({"cors_origins": " https://a.example , http://[::1]:3000,"}).allowed_origins
+    assert origins == ("https://a.example", "http://[::1]:3000")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.com"])

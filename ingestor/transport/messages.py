@@ -112,7 +112,7 @@ def encoder(descriptor: Descriptor, typed: type[TypedMessage]) -> Callable[[Type
         write(message, target)
         return target.SerializeToString()
 
-    counts = all(field.cpp_type in _COUNTS for field in descriptor.fields)
+    counts = descriptor.fields and all(field.cpp_type in _COUNTS for field in descriptor.fields)
     return (
         _remembering(encode, [typed_name(field, typed) for field in descriptor.fields]) if counts else encode
     )
@@ -150,15 +150,19 @@ def typed_class(field: FieldDescriptor, typed: type[TypedMessage]) -> type[Any]:
     return found
 
 
-def _writer(descriptor: Descriptor, typed: type[TypedMessage]) -> _Write | None:
+def _writer(
+    descriptor: Descriptor, typed: type[TypedMessage], above: frozenset[str] = frozenset()
+) -> _Write | None:
+    """`above` are the messages that this one is in."""
+    above |= {descriptor.full_name}
     known = _known(typed)
     scalars, lists = [], []
     for field in descriptor.fields:
         ours = known.field_name_by_number[field.number]
         if field.message_type is None and not field.is_repeated:
             scalars.append((ours, field.name))
-        elif field.message_type is not None and field.is_repeated and not _special(field.message_type):
-            item = _writer(field.message_type, known.cls_by_field[ours])
+        elif field.message_type is not None and field.is_repeated and _plain(field.message_type, above):
+            item = _writer(field.message_type, known.cls_by_field[ours], above)
             if item is None:
                 return None
             lists.append((ours, field.name, item))
@@ -177,9 +181,10 @@ def _writer(descriptor: Descriptor, typed: type[TypedMessage]) -> _Write | None:
     return write
 
 
-def _special(descriptor: Descriptor) -> bool:
-    """Whether betterproto2 shows such messages as something else."""
-    return descriptor.GetOptions().map_entry or descriptor.full_name.startswith("google.protobuf.")
+def _plain(descriptor: Descriptor, above: frozenset[str]) -> bool:
+    """Whether such messages hold none like themselves, and betterproto2 shows them as what they are."""
+    special = descriptor.GetOptions().map_entry or descriptor.full_name.startswith("google.protobuf.")
+    return not special and descriptor.full_name not in above
 
 
 def _known(typed: type[TypedMessage]) -> Any:

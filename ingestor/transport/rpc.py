@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import pyarrow as pa
 from betterproto2.casing import snake_case
@@ -31,6 +31,10 @@ from ingestor.transport.messages import Converter, encoder, is_long
 _TURN_BYTES = 160 * 1024
 # What is larger is cut: 512 KiB take some 5 ms, a whole body of 4 MiB six times as long.
 _PIECE_BYTES = 512 * 1024
+
+
+StreamedRequest: TypeAlias = Message | pa.RecordBatch
+"""A request of a stream: parsed, or as columns where the rpc is columnar."""
 
 
 class TypedService(Protocol):
@@ -119,8 +123,8 @@ class Rpc:
         """Whether it does, in either direction."""
         return self.client_streaming or self.server_streaming
 
-    async def stream(self, requests: AsyncIterator[Message]) -> AsyncGenerator[bytes, None]:
-        """Answers parsed requests with protobuf bytes of responses, each made when it is asked for: the pace is
+    async def stream(self, requests: AsyncIterator[StreamedRequest]) -> AsyncGenerator[bytes, None]:
+        """Answers requests with protobuf bytes of responses, each made when it is asked for: the pace is
         that of whoever reads them, who also closes this generator, and with it the method's. Raises Invalid, also
         when a method of one request gets none or several, and what `requests` and the method raise."""
         method = self._method if self._columns is None else self._columns.method
@@ -133,11 +137,15 @@ class Rpc:
                 async for answer in answers:
                     yield await self._encoded(answer)
 
-    async def _given(self, requests: AsyncIterator[Message]) -> AsyncGenerator[Any, None]:
+    async def _given(self, requests: AsyncIterator[StreamedRequest]) -> AsyncGenerator[Any, None]:
         """What the method takes, for each of these."""
+        columns = self._columns
         async for request in requests:
-            columns = self._columns
-            given = [self._to_typed(request) if columns is None else await columns.of_message(request)]
+            given: list[Any]
+            if isinstance(request, pa.RecordBatch):
+                given = [request]
+            else:
+                given = [self._to_typed(request) if columns is None else await columns.of_message(request)]
             del request  # the method may wait for long
             yield given.pop()
 

@@ -58,16 +58,19 @@ async def serving(
 ) -> AsyncIterator[tuple[HttpServer, int]]:
     """A server without a gateway, of one route: it answers with its body."""
 
-    async def call(body: bytes) -> str:
+    async def call(body: bytes, query: str) -> str:
+        assert query == ""
         return body.decode()
 
     def match(method: str, path: str) -> Any:
         here = path == "/v1/metrics"
         return (
-            SimpleNamespace(call=call, rpc=rpc) if here else Router([], DescriptorPool()).match(method, path)
+            SimpleNamespace(call=call, takes_body=True, rpc=rpc)
+            if here
+            else Router([], DescriptorPool()).match(method, path)
         )
 
-    rpc = SimpleNamespace(path="/a.B/C")
+    rpc = SimpleNamespace(path="/a.B/C", streams=False)
     router: Any = SimpleNamespace(match=match, paths={rpc.path})
     server = HttpServer(router, pages or {}, body_bytes_max=1000, **options)
     try:
@@ -202,7 +205,9 @@ async def test_unknown_paths_methods_and_types(running: Gateway) -> None:
             assert (answer.status, body["code"]) == (status, code), (method, path)
             assert sorted(body) == ["code", "details", "message"]
             if status == 405:
-                assert answer.headers["Allow"] == ("GET, HEAD" if path == "/readyz" else "POST")
+                assert answer.headers["Allow"] == (
+                    "GET, HEAD, OPTIONS" if path == "/readyz" else "OPTIONS, POST"
+                )
 
 
 async def test_a_body_over_the_bound_is_413(database_url: str) -> None:
@@ -377,26 +382,47 @@ async def test_a_body_that_breaks_off_is_answered(complaints: list[str]) -> None
     assert complaints == []
 
 
-@pytest.mark.parametrize(
-    ("coding", "body"),
-    [
-        ("gzip", gzip.compress(GOOD.encode(), mtime=0)),
-        ("gzip", gzip.compress(GOOD.encode(), mtime=0)[:-4]),
-        ("gzip", b"corrupt"),
-        ("lizard", GOOD.encode()),
-        ("identity, gzip", GOOD.encode()),
-    ],
-)
-async def test_encoded_bodies_are_refused(
-    running: Gateway, complaints: list[str], coding: str, body: bytes
-) -> None:
-    """415 whatever is in them; a body with half a gzip trailer or of an unknown encoding is not taken as it is."""
+@pytest.mark.parametrize("coding", ["lizard", "gzip, gzip", "deflate", "identity, br"])
+async def test_unknown_encodings_are_refused(running: Gateway, complaints: list[str], coding: str) -> None:
+    """415 whatever is in them; such a body is not taken as it is."""
     headers = {"Content-Encoding": coding}
-    async with running.http.post("/v1/metrics", data=body, headers=headers) as answer:
+    async with running.http.post("/v1/metrics", data=GOOD.encode(), headers=headers) as answer:
         said = await answer.json()
     assert (answer.status, said["code"]) == (415, 3)
-    assert said["message"] == f"send the body without content-encoding, not {coding}"
+    assert said["message"] == f"send the body in gzip, or without content-encoding, not {coding}"
     assert running.count("ingestor_metrics_received_total") == 0
+
+
+GZIPPED = gzip.compress(GOOD.encode(), mtime=0)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "X-GZip", "identity, gzip"])
+async def test_gzipped_bodies_are_read(running: Gateway, coding: str) -> None:
+    """As what is in them."""
+    headers = {"Content-Encoding": coding}
+    async with running.http.post("/v1/metrics", data=GZIPPED, headers=headers) as answer:
+        assert (answer.status, await answer.json()) == (200, {"success": True})
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (GZIPPED[:-4], "the body's gzip ended before its end"),
+        (GZIPPED[:20], "the body's gzip ended before its end"),
+        (b"", "the body's gzip ended before its end"),
+        (b"corrupt", "the body is not gzip"),
+        (GZIPPED[:-8] + b"\0" * 8, "the body is not gzip"),
+        (GZIPPED + b"x", "something follows the body's gzip"),
+        (GZIPPED + GZIPPED, "something follows the body's gzip"),
+    ],
+)
+async def test_broken_gzip_is_400(running: Gateway, complaints: list[str], body: bytes, said: str) -> None:
+    """Cut, corrupt, or with a wrong checksum: nothing of it is taken."""
+    headers = {"Content-Encoding": "gzip"}
+    async with running.http.post("/v1/metrics", data=body, headers=headers) as answer:
+        assert (answer.status, (await answer.json())["message"]) == (400, said)
+    assert running.count("ingestor_metrics_received_total") == 0
+    assert complaints == []
 
 
 async def test_the_identity_encoding_is_none(running: Gateway) -> None:

@@ -8,7 +8,7 @@ a bug is an ERROR.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from grpclib.const import Cardinality, Status
@@ -24,7 +24,7 @@ from loguru import logger
 from ingestor.deadline import CALLER_SAYS
 from ingestor.errors import Refusal
 from ingestor.metadata import METADATA, CallMetadata
-from ingestor.transport.grpc.framing import read_request
+from ingestor.transport.grpc.framing import read_message, read_request
 from ingestor.transport.grpc.headers import (
     NO_METADATA,
     check_ascii,
@@ -33,9 +33,9 @@ from ingestor.transport.grpc.headers import (
     sendable,
     timeout_s,
 )
-from ingestor.transport.grpc.streams import Closing, run
-from ingestor.transport.rpc import Rpc
+from ingestor.transport.rpc import Rpc, StreamedRequest
 from ingestor.transport.status import InternalFault, answer_to, details_of
+from ingestor.transport.streams import Closing, run
 
 # Answers a request's bytes with the response's. Raises Refusal.
 Method = Callable[[bytes], Awaitable[bytes]]
@@ -151,11 +151,23 @@ class Calls:
         receive, bytes_max = call._stream.recv_data, self._message_bytes_max
         rpc = self._methods.streams.get(path)
         if rpc is not None:
-            await run(rpc, receive, send, self._closing, message_bytes_max=bytes_max)
+            await run(rpc, self._requests(rpc, receive), send, self._closing)
         else:
             method = self._methods.unary[path]
             # Nested, so that no frame here holds the request or the answer while it waits.
             await send(await method(await read_request(receive, bytes_max)))
+
+    async def _requests(
+        self, rpc: Rpc, receive: Callable[[int], Awaitable[bytes]]
+    ) -> AsyncGenerator[StreamedRequest, None]:
+        while True:
+            async with self._closing.waiting():
+                body = await read_message(receive, self._message_bytes_max)
+            if body is None:
+                return
+            request: list[StreamedRequest] = [rpc.parse(body)]
+            del body  # the method may wait for long
+            yield request.pop()
 
 
 def told(error: BaseException, path: str) -> GRPCError:

@@ -28,8 +28,8 @@ from ingestor.transport.grpc.farewell import Farewell, Stage
 from ingestor.transport.grpc.headers import from_grpclib
 from ingestor.transport.grpc.inbox import Inbox
 from ingestor.transport.grpc.lane import Lane, Lanes
-from ingestor.transport.grpc.streams import Closing
 from ingestor.transport.observing import Observers
+from ingestor.transport.streams import Closing
 
 
 class DrainableServer(Server):

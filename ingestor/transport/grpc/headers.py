@@ -15,9 +15,8 @@ from loguru import logger
 
 from ingestor.errors import Invalid
 from ingestor.metadata import Value
+from ingestor.transport.timeouts import seconds_of
 
-_TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
-_UNIT_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _GRPCLIB = "grpc-python-grpclib/"
 _OF_THE_PROTOCOL = frozenset(("te", "content-type", "user-agent"))
 _BINARY = "-bin"
@@ -46,13 +45,7 @@ def check_ascii(headers: Mapping[str, str]) -> None:
 def timeout_s(headers: Mapping[str, str]) -> float | None:
     """The seconds that the client gives the call, if it says so. Raises Invalid for what is not a timeout."""
     text = headers.get("grpc-timeout")
-    if text is None:
-        return None
-    match = _TIMEOUT.fullmatch(text)
-    if match is None:
-        msg = "grpc-timeout must be at most 8 digits and one of H, M, S, m, u, n"
-        raise Invalid(msg)
-    return int(match[1]) * _UNIT_S[match[2]]
+    return None if text is None else seconds_of(text)
 
 
 def from_grpclib(headers: Mapping[str, str]) -> bool:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from aiohttp import web
 
 from ingestor.errors import Refusal
+from ingestor.transport.http.compression import GZIP, deflated, takes_gzip
 from ingestor.transport.status import answer_to, headers_of, json_of
 
 JSON = "application/json"
+NDJSON = "application/x-ndjson"
+
+# Below, headers are most of an answer; above, compressing takes milliseconds.
+_COMPRESSED_MIN, _COMPRESSED_HERE_MAX = 1024, 32 * 1024
 
 _NONE: Mapping[str, str] = {}
 
@@ -22,6 +28,36 @@ def answer(status: int, content_type: str, body: bytes, headers: Mapping[str, st
     for."""
     own = {"Content-Type": content_type, "Server": "ingestor"}
     return web.Response(status=status, body=body, headers={**own, **headers} if headers else own)
+
+
+def nothing(headers: Mapping[str, str]) -> web.Response:
+    """A response without a body."""
+    return web.Response(status=204, headers={"Server": "ingestor", **headers})
+
+
+def begun() -> web.StreamResponse:
+    """A response whose body are lines of JSON that are yet to come."""
+    return web.StreamResponse(headers={"Content-Type": NDJSON, "Server": "ingestor"})
+
+
+def worth_compressing(response: web.StreamResponse) -> TypeGuard[web.Response]:
+    """Whether its body is there, and large enough."""
+    body = response.body if isinstance(response, web.Response) else None
+    return isinstance(body, bytes) and len(body) >= _COMPRESSED_MIN
+
+
+async def compress(response: web.Response, accept_encoding: str | None) -> None:
+    """Lets a response that is worth it leave in gzip, where the client takes that."""
+    body = response.body
+    assert isinstance(body, bytes)
+    response.headers.add("Vary", "Accept-Encoding")
+    if accept_encoding is None or not takes_gzip(accept_encoding):
+        return
+    large = len(body) > _COMPRESSED_HERE_MAX
+    response.body = await asyncio.to_thread(deflated, body) if large else deflated(body)
+    response.headers["Content-Encoding"] = GZIP
+    if (tag := response.headers.get("ETag")) is not None:
+        response.headers["ETag"] = f"W/{tag}"  # the same content, in other bytes
 
 
 def refuse(refusal: Refusal, status: int | None = None) -> web.Response:

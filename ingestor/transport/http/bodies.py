@@ -5,10 +5,14 @@ aiohttp's own reading is not used: it inflates what it does not check to the end
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator
+
 from aiohttp import StreamReader, web
 
 from ingestor.errors import Invalid, TooLarge, WrongMediaType
 from ingestor.transport.http.answers import JSON
+from ingestor.transport.http.compression import GZIP, NAMES, inflated
 from ingestor.transport.transcoding import printable
 
 # `curl -d` says form-urlencoded unless told otherwise, and means JSON.
@@ -16,17 +20,36 @@ _JSON_TYPES = frozenset({JSON, "application/x-www-form-urlencoded", "application
 
 _CONTINUE = "100-continue"
 
+# gzip makes a thousandth of zeros at the best: these are some 2 ms.
+_INFLATED_HERE_MAX = 2048
 
-def check_headers(request: web.BaseRequest) -> None:
-    """Raises WrongMediaType unless the body is JSON as it is."""
+
+def coding_of(request: web.BaseRequest, media_type: str = JSON) -> str:
+    """How the body, which is JSON, or lines of it for NDJSON, is encoded: GZIP, or empty for as it is. Raises
+    WrongMediaType for what is neither."""
     # aiohttp reads an absent header as application/octet-stream.
-    if request.content_type not in _JSON_TYPES:
-        msg = f"send {JSON}, not {printable(request.content_type)}"
+    if request.content_type not in _JSON_TYPES and request.content_type != media_type:
+        msg = f"send {media_type}, not {printable(request.content_type)}"
         raise WrongMediaType(msg)
-    for coding in request.headers.getall("Content-Encoding", []):
-        if coding.strip().lower() not in ("", "identity"):
-            msg = f"send the body without content-encoding, not {printable(coding)}"
-            raise WrongMediaType(msg)
+    if "Content-Encoding" not in request.headers:
+        return ""
+    said = ",".join(request.headers.getall("Content-Encoding"))
+    codings = [each for coding in said.split(",") if (each := coding.strip().lower()) not in ("", "identity")]
+    if not codings:
+        return ""
+    if len(codings) > 1 or codings[0] not in NAMES:
+        msg = f"send the body in gzip, or without content-encoding, not {printable(said)}"
+        raise WrongMediaType(msg)
+    return GZIP
+
+
+async def decoded(body: bytes, coding: str, bytes_max: int) -> bytes:
+    """The body out of this coding. Raises TooLarge or Invalid."""
+    if not coding:
+        return body
+    if len(body) > _INFLATED_HERE_MAX:
+        return await asyncio.to_thread(inflated, body, bytes_max)
+    return inflated(body, bytes_max)
 
 
 def unknown_expectation(request: web.BaseRequest) -> str | None:
@@ -41,7 +64,7 @@ async def read_body(request: web.BaseRequest, bytes_max: int) -> bytes:
         raise _too_large(bytes_max)
     content = request.content
     try:
-        await _invite(request)
+        await invite(request)
         body = await content.readany()
         if content.at_eof() and len(body) <= bytes_max:
             return body  # as most are: there at once
@@ -63,11 +86,35 @@ async def _rest(content: StreamReader, begun: bytes, bytes_max: int) -> bytes:
     return bytes(body)
 
 
-def _too_large(bytes_max: int) -> TooLarge:
-    return TooLarge(f"the body is larger than {bytes_max} bytes (MESSAGE_BYTES_MAX)")
+async def lines(content: StreamReader, bytes_max: int) -> AsyncGenerator[bytes, None]:
+    """The lines of a body as they come, without their ends and without those that are blank. Raises TooLarge for
+    one of more than `bytes_max`, and Invalid."""
+    begun = bytearray()
+    try:
+        while chunk := await content.readany():
+            *whole, rest = chunk.split(b"\n")
+            for line in whole:
+                begun += line
+                if len(begun) > bytes_max:
+                    raise _too_large(bytes_max, "a line")
+                if begun.strip():
+                    yield bytes(begun)
+                begun.clear()
+            begun += rest
+            if len(begun) > bytes_max:
+                raise _too_large(bytes_max, "a line")
+    except (ConnectionError, web.RequestPayloadError):
+        msg = "the body ended before its end"
+        raise Invalid(msg) from None
+    if begun.strip():
+        yield bytes(begun)
 
 
-async def _invite(request: web.BaseRequest) -> None:
+def _too_large(bytes_max: int, what: str = "the body") -> TooLarge:
+    return TooLarge(f"{what} is larger than {bytes_max} bytes (MESSAGE_BYTES_MAX)")
+
+
+async def invite(request: web.BaseRequest) -> None:
     """Asks for the body, where the client waits for that."""
     if "Expect" in request.headers:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")

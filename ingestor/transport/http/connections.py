@@ -32,7 +32,8 @@ class Connections(web.Server):
     """All connections of one server; each request goes to `handler`. Made within a running loop."""
 
     def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
-        super().__init__(handler)
+        # Who is gone waits for nothing: its call ends as one over gRPC does.
+        super().__init__(handler, handler_cancellation=True)
 
     def __call__(self) -> web.RequestHandler:
         """A protocol for a new connection. Bodies come as they were sent: what aiohttp inflates it does not check

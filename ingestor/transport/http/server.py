@@ -6,27 +6,51 @@ Every error leaves as google.rpc.Status in JSON, aiohttp's own included; nothing
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 
 from aiohttp import web
 from loguru import logger
 
+from ingestor.deadline import CALLER_SAYS
 from ingestor.errors import (
     AddressProblem,
     Invalid,
     Refusal,
     TooLarge,
+    TooLate,
     Unavailable,
     WrongMethod,
 )
-from ingestor.transport.http.answers import JSON, Page, answer, page_response, refuse
-from ingestor.transport.http.bodies import check_headers, is_lost, read_body, unknown_expectation
+from ingestor.metadata import METADATA, CallMetadata
+from ingestor.transport.http.answers import (
+    JSON,
+    Page,
+    answer,
+    begun,
+    compress,
+    nothing,
+    page_response,
+    refuse,
+    worth_compressing,
+)
+from ingestor.transport.http.bodies import coding_of, decoded, is_lost, read_body, unknown_expectation
 from ingestor.transport.http.connections import Connections
-from ingestor.transport.observing import Observation, Observe, Observers, unobserved
-from ingestor.transport.status import InternalFault
-from ingestor.transport.transcoding import Router, printable
+from ingestor.transport.http.cors import Cors, is_preflight
+from ingestor.transport.http.metadata import received, sent
+from ingestor.transport.http.streams import Streamed
+from ingestor.transport.observing import CANCELLED, Observation, Observe, Observers, unobserved
+from ingestor.transport.status import InternalFault, answer_to, headers_of
+from ingestor.transport.streams import Closing, run
+from ingestor.transport.timeouts import seconds_of
+from ingestor.transport.transcoding import Matched, Route, Router, printable
 
 # How long `close` waits for what is under way, and then again for it to take note.
 _CLOSE_S = 1.0
+
+_PAGE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+Target = Route | Matched
 
 
 class HttpServer:
@@ -41,13 +65,17 @@ class HttpServer:
         body_bytes_max: int,
         page_timeout_s: float = 5.0,
         observe: Observe = unobserved,
+        cors_origins: Iterable[str] = (),
     ) -> None:
         self._router = router
         self._pages = pages
         self._observers = Observers(observe, "http", router.paths)
         self._body_bytes_max = body_bytes_max
         self._page_timeout_s = page_timeout_s
+        origins = tuple(cors_origins)
+        self._cors = Cors(origins) if origins else None
         self._draining = False
+        self._closing = Closing()
         self._calls = 0
         self._idle = asyncio.Event()  # that the last call has ended, when there are no new ones
         self._runner = web.ServerRunner(Connections(self._handle), shutdown_timeout=_CLOSE_S)
@@ -73,6 +101,7 @@ class HttpServer:
         """Stops listening, refuses new calls on open connections, and waits for those under way. Says whether
         all were answered in time."""
         self._draining = True
+        self._closing.begin()
         if self._site is not None:
             await self._site.stop()
         try:
@@ -86,20 +115,36 @@ class HttpServer:
         """Closes every connection, whatever it is doing."""
         await self._runner.cleanup()
 
-    async def _handle(self, request: web.BaseRequest) -> web.Response:
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
-            return await self._answer(request)
+            response = await self._answer(request)
         except Refusal as refusal:
-            return self._refused(refusal, request)
+            response = self._refused(refusal, request)
         except Exception as error:  # noqa: BLE001 - the edge: whatever it is, the caller gets an answer
             logger.opt(exception=error).error("an HTTP call failed in a way that was not foreseen")
-            return self._refused(InternalFault(), request)
+            response = self._refused(InternalFault(), request)
+        if not response.prepared:
+            self._dress(response, request)
+            if worth_compressing(response):
+                await compress(response, request.headers.get("Accept-Encoding"))
+        return response
 
-    async def _answer(self, request: web.BaseRequest) -> web.Response:
+    def _dress(self, response: web.StreamResponse, request: web.BaseRequest) -> None:
+        """Adds the headers that don't depend on what is answered."""
+        if (metadata := METADATA.get()) is not None and metadata.sent:
+            response.headers.extend(sent(metadata.sent))
+        if self._cors is not None:
+            _let_read(response, request, self._cors)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if expectation := unknown_expectation(request):
             msg = f"only 100-continue can be expected, not {printable(expectation)}"
             return self._refused(Invalid(msg), request, status=417)
-        if (page := self._pages.get(request.rel_url.raw_path)) is not None:
+        path = request.rel_url.raw_path
+        if self._cors is not None and is_preflight(request.method, request.headers):
+            allowed = _PAGE_METHODS if path in self._pages else self._router.allowed(path)
+            return nothing(self._cors.preflight(request.headers, allowed))
+        if (page := self._pages.get(path)) is not None:
             # Not a call: a probe that hangs holds up no drain.
             return await self._page(page, request)
         self._calls += 1
@@ -113,9 +158,11 @@ class HttpServer:
 
     async def _page(self, page: Page, request: web.BaseRequest) -> web.Response:
         path = request.rel_url.raw_path
-        if request.method not in ("GET", "HEAD"):
+        if request.method == "OPTIONS":
+            return nothing({"Allow": ", ".join(_PAGE_METHODS)})
+        if request.method not in _PAGE_METHODS:
             msg = f"{path} is not served for {request.method}"
-            raise WrongMethod(msg, ("GET", "HEAD"))
+            raise WrongMethod(msg, _PAGE_METHODS)
         try:
             async with asyncio.timeout(self._page_timeout_s):
                 return page_response(await page(), request.headers.get("If-None-Match"))
@@ -123,15 +170,62 @@ class HttpServer:
             msg = f"{path} did not answer in time"
             raise Unavailable(msg, 1.0) from None
 
-    async def _call(self, request: web.BaseRequest, observation: Observation) -> web.Response:
-        route = self._router.match(request.method, request.rel_url.raw_path)
-        observation.path = route.rpc.path
+    async def _call(self, request: web.BaseRequest, observation: Observation) -> web.StreamResponse:
+        try:
+            target = self._router.match(request.method, request.rel_url.raw_path)
+        except WrongMethod as wrong:
+            if request.method == "OPTIONS":
+                return nothing(headers_of(wrong))
+            raise
+        observation.path = target.rpc.path
         if self._draining:
             msg = "the server is stopping: nothing was taken"
             raise Unavailable(msg, 1.0)
-        check_headers(request)
+        METADATA.set(CallMetadata(received(request.raw_headers)))  # each request has a task of its own
+        if target.rpc.streams:
+            return await self._stream(target, request, observation)
+        said = request.headers.get("Grpc-Timeout")
+        if said is None:
+            return await self._run(target, request)
+        async with _in_time(said):
+            return await self._run(target, request)
+
+    async def _stream(
+        self, target: Target, request: web.BaseRequest, observation: Observation
+    ) -> web.StreamResponse:
+        """Answers with lines as they come. What fails before the first has its own status; later it is the last
+        line."""
+        if request.method == "HEAD":
+            return begun()
+        call = Streamed(target, request, self._body_bytes_max, self._dress)
+        try:
+            async with _in_time(request.headers.get("Grpc-Timeout")):
+                await run(target.rpc, call.requests(self._closing), call.send, self._closing)
+        except ConnectionError:  # nobody is left to be told
+            observation.code = CANCELLED
+        except Exception as error:
+            if not call.response.prepared:
+                raise
+            refusal = error if isinstance(error, Refusal) else InternalFault()
+            if refusal is not error:
+                logger.opt(exception=error).error("an HTTP call failed in a way that was not foreseen")
+            observation.code = answer_to(refusal).code
+            await call.fail(refusal)
+        return await call.end()
+
+    async def _run(self, target: Target, request: web.BaseRequest) -> web.Response:
+        coding = coding_of(request) if target.takes_body or request.body_exists else ""
         body = await read_body(request, self._body_bytes_max)
-        return answer(200, JSON, (await route.call(body)).encode())
+        if coding:
+            body = await decoded(body, coding, self._body_bytes_max)
+        try:
+            text = await target.call(body, request.rel_url.raw_query_string)
+        except asyncio.CancelledError as error:
+            if _is_cancelled():
+                raise
+            msg = "what the method waited for was cancelled"
+            raise RuntimeError(msg) from error
+        return answer(200, JSON, text.encode())
 
     def _refused(self, refusal: Refusal, request: web.BaseRequest, status: int | None = None) -> web.Response:
         response = refuse(refusal, status)
@@ -139,3 +233,38 @@ class HttpServer:
             # What is unread of this connection is not worth reading, or will not be served.
             response.force_close()
         return response
+
+
+@asynccontextmanager
+async def _in_time(said: str | None) -> AsyncIterator[None]:
+    """Raises TooLate when the time that the caller gives is over before the end of the context."""
+    if said is None:
+        yield
+        return
+    scope = asyncio.timeout(seconds_of(said))
+    CALLER_SAYS.set(True)
+    try:
+        async with scope:
+            await asyncio.sleep(0)  # with no time left, nothing is begun
+            yield
+    except TimeoutError:
+        if scope.expired():
+            msg = "the deadline passed before the call was answered"
+            raise TooLate(msg) from None
+        raise
+
+
+def _is_cancelled() -> bool:
+    """Whether it is this call that is being cancelled, and not something that its method awaited."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def _let_read(response: web.StreamResponse, request: web.BaseRequest, cors: Cors) -> None:
+    """Lets the page that asked read the response, in a browser."""
+    exposed = [
+        name for name in response.headers if name == "Retry-After" or name.startswith("Grpc-Metadata-")
+    ]
+    response.headers.update(cors.headers(request.headers.get("Origin"), exposed))
+    if not cors.any:
+        response.headers.add("Vary", "Origin")

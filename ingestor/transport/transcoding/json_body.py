@@ -19,6 +19,7 @@ from ingestor.transport.transcoding.faults import REJECTIONS, find_fault, summar
 from ingestor.transport.transcoding.json_columns import ColumnReader
 from ingestor.transport.transcoding.printable import printable
 from ingestor.transport.transcoding.shapes import shape_of
+from ingestor.transport.transcoding.strict import Strict
 
 
 class JsonReader:
@@ -28,14 +29,25 @@ class JsonReader:
         self.descriptor: Descriptor = message_class.DESCRIPTOR  # type: ignore[assignment] # upb's own class, alike
         self._shape = shape_of(self.descriptor)
         self._pool = pool
+        self._strict = Strict(self.descriptor, pool)
         self._elements_max = elements_max
 
-    def read(self, body: bytes) -> Message:
-        """The message that this JSON text says; an empty body says an empty one. Raises Invalid, with the path
-        (in proto names) of the field that is wrong."""
+    def read(self, body: bytes, field: str = "") -> Message:
+        """The message that this JSON text says, or of which it says one field (by its JSON name); an empty body
+        says an empty message. Raises Invalid, with the path (in proto names) of the field that is wrong."""
         if not body.strip():
-            return self._shape.message_class()
-        return self._parse(_load(body))
+            return self.empty()
+        value = _load(body)
+        if field:
+            return self._parse({field: value})
+        if not isinstance(value, dict):
+            msg = "the body must be a JSON object"
+            raise Invalid(msg)
+        return self._parse(value)
+
+    def empty(self) -> Message:
+        """A message with nothing in it."""
+        return self._shape.message_class()
 
     def read_columns(self, body: bytes, columns: ColumnReader) -> Message | pa.RecordBatch:
         """As columns where the body is plain enough for `columns`, else as `read` reads it."""
@@ -47,11 +59,14 @@ class JsonReader:
         if violation := too_many_elements(value, self._shape, self._elements_max):
             raise Invalid.fields([violation])
         try:
-            return json_format.ParseDict(value, self._shape.message_class(), descriptor_pool=self._pool)
+            message = json_format.ParseDict(value, self._shape.message_class(), descriptor_pool=self._pool)
         except RecursionError:
             raise _too_deep() from None
         except REJECTIONS as error:
             raise self._explain(value, error) from None
+        if violation := self._strict.violation(value):
+            raise Invalid.fields([violation])
+        return message
 
     def _explain(self, value: dict[str, Any], error: Exception) -> Invalid:
         if violation := find_fault(value, self._shape, self._pool):
@@ -59,17 +74,17 @@ class JsonReader:
         return Invalid(f"the body: {summary(error, self._shape)}")
 
 
-def print_json(message: Message, pool: DescriptorPool) -> str:
-    """The message as JSON text, zeros and empty lists shown."""
+def print_json(message: Message, pool: DescriptorPool, field: str = "") -> str:
+    """The message as JSON text, or one field of it (by its JSON name), zeros and empty lists shown."""
     value = json_format.MessageToDict(
         message, always_print_fields_with_no_presence=True, descriptor_pool=pool
     )
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(value.get(field) if field else value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _load(body: bytes) -> dict[str, Any]:
+def _load(body: bytes) -> Any:
     try:
-        value = json.loads(body.decode(), object_pairs_hook=_without_twins)
+        return json.loads(body.decode(), object_pairs_hook=_without_twins)
     except UnicodeDecodeError as error:
         msg = f"the body is not UTF-8: {error.reason} at byte {error.start}"
         raise Invalid(msg) from None
@@ -81,10 +96,6 @@ def _load(body: bytes) -> dict[str, Any]:
         raise Invalid(msg) from None
     except RecursionError:
         raise _too_deep() from None
-    if not isinstance(value, dict):
-        msg = "the body must be a JSON object"
-        raise Invalid(msg)
-    return value
 
 
 def _too_deep() -> Invalid:

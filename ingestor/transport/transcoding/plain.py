@@ -97,10 +97,10 @@ def _reader(field: FieldDescriptor) -> Callable[[Any], Any] | None:
     if message is not None and is_map(field):
         kinds = {each.type for each in message.fields}
         return _map if kinds == {FieldDescriptor.TYPE_STRING} else None
-    if message is not None:
-        return _time if message.full_name == "google.protobuf.Timestamp" else None
     if field.is_repeated:
         return None
+    if message is not None:
+        return _time if message.full_name == "google.protobuf.Timestamp" else None
     return {FieldDescriptor.TYPE_STRING: _text, FieldDescriptor.TYPE_DOUBLE: _number}.get(field.type)
 
 

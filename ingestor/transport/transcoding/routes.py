@@ -1,28 +1,25 @@
-"""Which rpc an HTTP request is for, and the way from its body to the answer's.
-
-Paths are compared as they were sent, before any decoding.
-"""
+"""Which rpc an HTTP request is for, and the way from its parts to the answer's body."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import Message
 
-from ingestor.errors import NoSuchRoute, WrongMethod
+from ingestor.errors import Invalid, NoSuchRoute, WrongMethod
 from ingestor.transport.rpc import Rpc
 from ingestor.transport.transcoding.aside import Aside
+from ingestor.transport.transcoding.bindings import ANY_METHOD, Binding, bindings
 from ingestor.transport.transcoding.json_body import JsonReader, print_json
 from ingestor.transport.transcoding.json_columns import ColumnReader
+from ingestor.transport.transcoding.paths import Paths
 from ingestor.transport.transcoding.plain import PlainReader
 from ingestor.transport.transcoding.printable import printable
-
-# google/api/http.proto, "Path template syntax": literal segments and at most one verb.
-_LITERAL_PATH = re.compile(r"(/[\w.~-]+)+(:[\w.~-]+)?")
-
 
 # Answers of so few bytes are remembered with their JSON, so many of them.
 _SHORT_BYTES_MAX, _SHORT_MAX = 16, 256
@@ -30,34 +27,49 @@ _SHORT_BYTES_MAX, _SHORT_MAX = 16, 256
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One HTTP method and path of one rpc."""
+    """One HTTP method and path template of one rpc. `plain` and `columns` read bodies that say all of a request."""
 
     method: str
     path: str
     rpc: Rpc
     pool: DescriptorPool
-    plain: PlainReader
+    binding: Binding
     reader: JsonReader
+    plain: PlainReader | None
     columns: ColumnReader | None
     aside: Aside
     short: dict[bytes, str] = field(default_factory=dict)
 
-    async def call(self, body: bytes) -> str:
-        """Answers a JSON body with a JSON body. Raises Refusal, and what the rpc's method raises."""
-        if self.columns is None:
-            plain = self.plain.read(body)
-            if plain is not None:
-                answering = self.rpc.call_message(plain)
-            else:
-                answering = self.rpc.call(await self.aside.run(len(body), self.reader.read, body))
-            del plain
+    @property
+    def takes_body(self) -> bool:
+        """Whether something of the request is its body."""
+        return bool(self.binding.body)
+
+    async def call(self, body: bytes, query: str = "", segments: Sequence[str] = ()) -> str:
+        """Answers a JSON body, an (undecoded) query string and the segments of the path that matched with a JSON
+        body. Raises Refusal, and what the rpc's method raises."""
+        answering: Awaitable[bytes]
+        plain = self.plain.read(body) if self.plain is not None and not query else None
+        if plain is not None:
+            answering = self.rpc.call_message(plain)
         else:
-            request = await self.aside.run(len(body), self.reader.read_columns, body, self.columns)
+            request = await self.read(body, query, segments)
             columnar = isinstance(request, pa.RecordBatch)
             answering = self.rpc.call_columns(request) if columnar else self.rpc.call(request)
             del request
-        del body  # the method may wait for long
-        answer = await answering
+        del body, plain  # the method may wait for long
+        return await self.text(await answering)
+
+    async def read(
+        self, body: bytes, query: str = "", segments: Sequence[str] = ()
+    ) -> Message | pa.RecordBatch:
+        """The request that body, query string and path say together, as columns where it can be. Raises Invalid."""
+        if self.columns is not None and not query:
+            return await self.aside.run(len(body), self.reader.read_columns, body, self.columns)
+        return await self.aside.run(len(body), self._request, body, query, segments)
+
+    async def text(self, answer: bytes) -> str:
+        """The JSON of an answer."""
         if len(answer) > _SHORT_BYTES_MAX:
             return await self.aside.run(len(answer), self._print, answer)
         # Most answers are one of a few: that all was taken.
@@ -68,57 +80,125 @@ class Route:
                 self.short[answer] = text
         return text
 
+    def _request(self, body: bytes, query: str, segments: Sequence[str]) -> Message:
+        """The request that body, query and path say together; the path has the last word."""
+        binding = self.binding
+        if binding.body:
+            message = self.reader.read(body, "" if binding.body == "*" else binding.body)
+        elif body.strip() in (b"", b"{}"):
+            message = self.reader.empty()
+        else:
+            msg = "this method takes no body: give its fields as query parameters"
+            raise Invalid(msg)
+        if query:
+            binding.parameters.read(query, message)
+        for variable, write in binding.variables:
+            write(message, variable.of(segments))
+        return message
+
     def _print(self, answer: bytes) -> str:
-        return print_json(self.rpc.response.FromString(answer), self.pool)
+        return print_json(self.rpc.response.FromString(answer), self.pool, self.binding.response_body)
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """A route whose template has variables, with the segments that they stand for."""
+
+    route: Route
+    segments: Sequence[str]
+
+    @property
+    def rpc(self) -> Rpc:
+        """As Route's."""
+        return self.route.rpc
+
+    @property
+    def takes_body(self) -> bool:
+        """As Route's."""
+        return self.route.takes_body
+
+    def call(self, body: bytes, query: str = "") -> Awaitable[str]:
+        """As Route's."""
+        return self.route.call(body, query, self.segments)
+
+    def read(self, body: bytes, query: str = "") -> Awaitable[Message | pa.RecordBatch]:
+        """As Route's."""
+        return self.route.read(body, query, self.segments)
+
+    def text(self, answer: bytes) -> Awaitable[str]:
+        """As Route's."""
+        return self.route.text(answer)
 
 
 class Router:
-    """The routes of some rpcs; no list in their JSON may have more than `elements_max` elements. Raises ValueError
-    for a rule that can't be mapped."""
+    """The routes of some rpcs; no list in their JSON may have more than `elements_max` elements. Raises ValueError,
+    with the rpc's name, for a rule that can't be served."""
 
     def __init__(self, rpcs: Iterable[Rpc], pool: DescriptorPool, *, elements_max: int = 50_000) -> None:
-        self._routes: dict[str, dict[str, Route]] = {}
-        aside = Aside()
-        for rpc in rpcs:
-            if rpc.http is not None and not rpc.streams:
-                method, path = _rule(rpc)
-                reader = JsonReader(rpc.request, pool, elements_max=elements_max)
-                plain = PlainReader(reader.descriptor, rpc.typed)
-                columns = ColumnReader(reader.descriptor, elements_max) if rpc.columnar else None
-                route = Route(method, path, rpc, pool, plain, reader, columns, aside)
-                self._routes.setdefault(route.path, {})[route.method] = route
+        self._pool = pool
+        self._elements_max = elements_max
+        self._aside = Aside()
+        # What most requests are for, without a search.
+        self._literal: dict[str, dict[str, Route]] = {}
+        self._paths: Paths[Route] = Paths()
+        self._rpcs = [rpc for rpc in rpcs if rpc.http is not None]
+        for rpc in self._rpcs:
+            try:
+                self._add_all(rpc)
+            except ValueError as error:
+                msg = f"{rpc.path}: its google.api.http rule can't be served: {error}"
+                raise ValueError(msg) from None
 
     @property
     def paths(self) -> set[str]:
         """gRPC's paths of the rpcs that have routes."""
-        return {route.rpc.path for methods in self._routes.values() for route in methods.values()}
+        return {rpc.path for rpc in self._rpcs}
 
-    def match(self, method: str, raw_path: str) -> Route:
-        """The route for this method and (undecoded) path. Raises NoSuchRoute or WrongMethod."""
-        methods = self._routes.get(raw_path)
-        if methods is None:
+    def match(self, method: str, raw_path: str) -> Route | Matched:
+        """The route for this method and (undecoded) path. Raises NoSuchRoute, WrongMethod, or Invalid for a path
+        with a broken escape."""
+        methods = self._literal.get(raw_path)
+        if methods is not None and (route := methods.get(method)) is not None:
+            return route
+        tried = (method, "GET", ANY_METHOD) if method == "HEAD" else (method, ANY_METHOD)
+        found = self._paths.find(tried, raw_path)
+        if found is not None:
+            route = found.target
+            return Matched(route, found.segments) if route.binding.variables else route
+        allowed = self.allowed(raw_path)
+        msg = f"{printable(raw_path)} is not served for {printable(method)}"
+        raise WrongMethod(msg, allowed)
+
+    def allowed(self, raw_path: str) -> list[str]:
+        """The HTTP methods that this path takes, sorted. Raises as `match` does."""
+        methods = self._paths.methods(raw_path)
+        if not methods:
             msg = f"nothing is served at {printable(raw_path)}"
             raise NoSuchRoute(msg)
-        if method not in methods:
-            msg = f"{raw_path} is not served for {method}"
-            raise WrongMethod(msg, sorted(methods))
-        return methods[method]
+        if ANY_METHOD in methods:
+            methods = methods - {ANY_METHOD} | {"DELETE", "GET", "PATCH", "POST", "PUT"}
+        return sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set()))
+
+    def _add_all(self, rpc: Rpc) -> None:
+        assert rpc.http is not None
+        request, response = _descriptor(rpc.request), _descriptor(rpc.response)
+        reader = JsonReader(rpc.request, self._pool, elements_max=self._elements_max)
+        for binding in bindings(rpc.http, request, response):
+            template = binding.template
+            plain = PlainReader(request, rpc.typed) if binding.whole and not rpc.columnar else None
+            columns = ColumnReader(request, self._elements_max) if binding.whole and rpc.columnar else None
+            route = Route(
+                binding.method, template.text, rpc, self._pool, binding, reader, plain, columns, self._aside
+            )
+            there = self._paths.add(route.method, template, route)
+            if there is not route:
+                msg = f"{route.method} {route.path} is a route of {there.rpc.path} already, as {there.path}"
+                raise ValueError(msg)
+            if template.literal and "%" not in template.text and not template.variables:
+                self._literal.setdefault(template.text, {})[route.method] = route
 
 
-def _rule(rpc: Rpc) -> tuple[str, str]:
-    """The method and path of the rpc's rule."""
-    rule = rpc.http
-    assert rule is not None
-    pattern = rule.WhichOneof("pattern")
-    path = getattr(rule, pattern) if pattern in ("put", "post", "patch") else ""
-    if (
-        not _LITERAL_PATH.fullmatch(path)
-        or rule.body != "*"
-        or rule.response_body
-        or rule.additional_bindings
-    ):
-        msg = (
-            f'{rpc.path}: this google.api.http rule can\'t be served: only a literal path with body: "*" can'
-        )
-        raise ValueError(msg)
-    return pattern.upper(), path
+def _descriptor(message_class: type[Message]) -> Descriptor:
+    descriptor: Any = message_class.DESCRIPTOR  # upb's own class, alike
+    found: Descriptor = descriptor
+    return found

@@ -71,31 +71,39 @@ def _shape(descriptor: Descriptor, known: dict[str, Shape]) -> Shape:
 
 def _field(descriptor: FieldDescriptor, known: dict[str, Shape]) -> Field:
     message = descriptor.message_type
-    path_ends = message is None or _is_map(message) or message.file.package == "google.protobuf"
+    path_ends = message is None or is_map(message) or is_well_known(message)
     return Field(
         name=descriptor.name,
-        is_list=descriptor.is_repeated and not _is_map(message),
+        is_list=descriptor.is_repeated and not is_map(message),
         below=None if message is None or path_ends else _shape(message, known),
         expected=_expected(descriptor),
         json_types=_json_types(descriptor),
     )
 
 
-def _is_map(message: Descriptor | None) -> bool:
+def is_map(message: Descriptor | None) -> bool:
+    """Whether fields of this message type are maps."""
     return message is not None and message.GetOptions().map_entry
 
 
+def is_well_known(message: Descriptor) -> bool:
+    """Whether JSON may write such messages in a way of their own."""
+    return message.file.package == "google.protobuf"
+
+
 def _json_types(descriptor: FieldDescriptor) -> tuple[type, ...]:
-    if _is_map(descriptor.message_type):
+    if is_map(descriptor.message_type):
         return (dict,)
     if descriptor.is_repeated:
         return (list,)
-    text = descriptor.message_type is not None and descriptor.message_type.full_name in _TEXTS
-    return () if text else (object,)
+    message = descriptor.message_type
+    if message is not None and message.full_name in _TEXTS:
+        return ()
+    return (object,) if message is None or is_well_known(message) else (dict,)
 
 
 def _expected(descriptor: FieldDescriptor) -> str:
-    if descriptor.message_type is not None and _is_map(descriptor.message_type):
+    if descriptor.message_type is not None and is_map(descriptor.message_type):
         value = descriptor.message_type.fields_by_name["value"]
         return f"a JSON object in which each value is {_expected_value(value)}"
     if descriptor.is_repeated:

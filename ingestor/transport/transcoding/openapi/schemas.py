@@ -15,6 +15,7 @@ from ingestor.transport.transcoding.openapi.comments import Comments
 
 Schema = dict[str, Any]
 
+_KEY_SIGNED, _KEY_UNSIGNED = "^(0|-?[1-9][0-9]{0,18})$", "^(0|[1-9][0-9]{0,19})$"
 _DIGITS_SIGNED, _DIGITS_UNSIGNED = "^-?[0-9]{1,19}$", "^[0-9]{1,20}$"
 _FLOAT_MAX = 3.4028234663852886e38
 _NOT_FINITE: Schema = {"type": "string", "enum": ["NaN", "Infinity", "-Infinity"]}
@@ -54,7 +55,7 @@ _WELL_KNOWN: dict[str, Schema] = {
     },
     "google.protobuf.FieldMask": {
         "type": "string",
-        "pattern": "^[^_]*$",
+        "pattern": "^[A-Za-z0-9.,]*$",
         "examples": ["name,address.street"],
     },
     "google.protobuf.Empty": {"type": "object", "additionalProperties": False},
@@ -217,7 +218,7 @@ def _keys(key: FieldDescriptor) -> Schema:
     if key.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
         return {"propertyNames": {"enum": ["true", "false"]}}
     unsigned = key.cpp_type in (FieldDescriptor.CPPTYPE_UINT32, FieldDescriptor.CPPTYPE_UINT64)
-    return {"propertyNames": {"pattern": _DIGITS_UNSIGNED if unsigned else _DIGITS_SIGNED}}
+    return {"propertyNames": {"pattern": _KEY_UNSIGNED if unsigned else _KEY_SIGNED}}
 
 
 def _at_most_one(oneof: OneofDescriptor, left_out: set[str]) -> Schema:

@@ -1,6 +1,6 @@
 """Runs the calls that stream, one message at a time: a request is read when the method asks for it, and an answer
 is made when the one before it has left for the client. So the client's pace is the method's, and the reverse,
-and what a call holds is one message and what HTTP/2's windows let lie.
+and what a call holds is one message and what the protocol's windows let lie.
 
 When the server stops, a stream takes no further request: the one in hand is answered, and then the stream ends with
 UNAVAILABLE, as it does at once where it waits for a request. So does one whose method has a single request,
@@ -14,11 +14,8 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, nullcontext
 
-from google.protobuf.message import Message
-
 from ingestor.errors import Unavailable
-from ingestor.transport.grpc.framing import read_message
-from ingestor.transport.rpc import Rpc
+from ingestor.transport.rpc import Rpc, StreamedRequest
 
 _RETRY_AFTER_S = 1.0
 
@@ -58,20 +55,15 @@ class Closing:
 
 async def run(
     rpc: Rpc,
-    receive: Callable[[int], Awaitable[bytes]],
+    given: AsyncGenerator[StreamedRequest, None],
     send: Callable[[bytes], Awaitable[None]],
     closing: Closing,
-    *,
-    message_bytes_max: int,
 ) -> None:
-    """Runs the call to its end: `receive` reads from the client, `send` takes one message for it. Raises Refusal,
-    and what the method raises."""
+    """Runs the call to its end: `given` are its requests, which wait for the client with `closing.waiting`; `send`
+    takes one message for it. Raises Refusal, and what the method raises."""
     # Of a single request nothing can be half done that its client would have to know.
     waiting = nullcontext if rpc.client_streaming else closing.waiting
-    async with (
-        aclosing(_requests(rpc, receive, closing, message_bytes_max)) as requests,
-        aclosing(rpc.stream(requests)) as answers,
-    ):
+    async with aclosing(given) as requests, aclosing(rpc.stream(requests)) as answers:
         while True:
             async with waiting():
                 answer = await anext(answers, None)
@@ -82,19 +74,6 @@ async def run(
             del answer
             # Where nothing has to be waited for, thousands of messages would be one turn of the event loop.
             await asyncio.sleep(0)
-
-
-async def _requests(
-    rpc: Rpc, receive: Callable[[int], Awaitable[bytes]], closing: Closing, bytes_max: int
-) -> AsyncGenerator[Message, None]:
-    while True:
-        async with closing.waiting():
-            body = await read_message(receive, bytes_max)
-        if body is None:
-            return
-        request = [rpc.parse(body)]
-        del body  # the method may wait for long
-        yield request.pop()
 
 
 def _stopping() -> Unavailable:

@@ -1,0 +1,74 @@
+"""Headers of HTTP as metadata of calls and back, as grpc-gateway names them: `Grpc-Metadata-X` is the metadata x.
+
+Of HTTP's own headers Authorization alone is passed on: no method should come to depend on what proxies add.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable
+
+from loguru import logger
+
+from ingestor.errors import Invalid
+from ingestor.metadata import Value
+from ingestor.transport.transcoding import printable, unbased
+
+_PREFIX = "Grpc-Metadata-"
+_PREFIX_BYTES, _PREFIX_LENGTH = _PREFIX.lower().encode(), len(_PREFIX)
+_AUTHORIZATION = b"authorization"
+_AUTHORIZATION_LENGTH = len(_AUTHORIZATION)
+_BINARY = "-bin"
+_NAME, _TEXT = re.compile(r"[0-9a-z_.-]+"), re.compile(r"[ -~]*")
+
+
+def received(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, list[Value]]:
+    """The metadata in these headers, as they were sent. Raises Invalid."""
+    found: dict[str, list[Value]] = {}
+    for header, value in headers:
+        length = len(header)
+        if length > _PREFIX_LENGTH:
+            if header[:_PREFIX_LENGTH].lower() == _PREFIX_BYTES:
+                key = header[_PREFIX_LENGTH:].lower().decode("latin-1")
+                found.setdefault(key, []).extend(_values(key, value))
+        elif length == _AUTHORIZATION_LENGTH and header.lower() == _AUTHORIZATION:
+            # First, whatever else comes under its name: it is what proxies look at.
+            key = _AUTHORIZATION.decode()
+            found.setdefault(key, []).insert(0, _text(key, value))
+    return found
+
+
+def sent(metadata: Iterable[tuple[str, Value]]) -> list[tuple[str, str]]:
+    """The headers for metadata that goes back. What can't be one is left out and logged: the method has done its
+    work by now."""
+    headers = []
+    for name, value in metadata:
+        text = base64.b64encode(value).decode() if isinstance(value, bytes) else value
+        fits = isinstance(value, bytes) is name.endswith(_BINARY)
+        if fits and _NAME.fullmatch(name) and _TEXT.fullmatch(text):
+            headers.append((_PREFIX + name, text))
+        else:
+            logger.error("metadata that no header can carry was not sent: {!r}", name)
+    return headers
+
+
+def _values(key: str, value: bytes) -> list[Value]:
+    text = _text(key, value)
+    if not key.endswith(_BINARY):
+        return [text]
+    try:
+        return [unbased(each.strip()) for each in text.split(",")]
+    except ValueError:
+        msg = f"the header {_PREFIX}{printable(key)} must be base64"
+        raise Invalid(msg) from None
+
+
+def _text(key: str, value: bytes) -> str:
+    try:
+        return value.decode("ascii")
+    except UnicodeDecodeError:
+        msg = (
+            f"the header of {printable(key)} is not ASCII: send it in base64, under a name that ends in -Bin"
+        )
+        raise Invalid(msg) from None

@@ -1,0 +1,92 @@
+"""A streaming rpc over HTTP/1.1, as grpc-gateway has it: lines of JSON in, where its requests are streamed, and
+lines of JSON out, where its answers are, each as `{"result": ...}`; after an error the last is `{"error": ...}`.
+
+Each line leaves by itself, and the next is made once the client has taken it off our hands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+
+from aiohttp import web
+
+from ingestor.errors import Refusal, WrongMediaType
+from ingestor.transport.http.answers import JSON, NDJSON, answer, begun
+from ingestor.transport.http.bodies import coding_of, decoded, invite, lines, read_body
+from ingestor.transport.rpc import StreamedRequest
+from ingestor.transport.status import json_of
+from ingestor.transport.streams import Closing
+from ingestor.transport.transcoding import Matched, Route
+
+
+class Streamed:
+    """One call. `response` is what it is answered with, once that has begun; `dress` adds headers to it before."""
+
+    def __init__(
+        self,
+        target: Route | Matched,
+        request: web.BaseRequest,
+        bytes_max: int,
+        dress: Callable[[web.StreamResponse, web.BaseRequest], None],
+    ) -> None:
+        self._target = target
+        self._request = request
+        self._query = request.rel_url.raw_query_string
+        self._bytes_max = bytes_max
+        self._dress = dress
+        self.response = begun()
+
+    async def requests(self, closing: Closing) -> AsyncGenerator[StreamedRequest, None]:
+        """What is asked: each line, or all of the request where the rpc takes one. Raises Refusal."""
+        target = self._target
+        if not target.rpc.client_streaming:
+            yield await target.read(await self._whole(closing), self._query)
+            return
+        if coding_of(self._request, NDJSON):
+            msg = "send lines as they are, without content-encoding"
+            raise WrongMediaType(msg)
+        await invite(self._request)
+        async with aclosing(lines(self._request.content, self._bytes_max)) as found:
+            while True:
+                async with closing.waiting():
+                    line = await anext(found, None)
+                if line is None:
+                    return
+                given = [await target.read(line, self._query)]
+                del line  # the method may wait for long
+                yield given.pop()
+
+    async def send(self, message: bytes) -> None:
+        """Answers with this, and returns when there is room for more."""
+        text = await self._target.text(message)
+        if self._target.rpc.server_streaming:
+            await self._write(f'{{"result":{text}}}\n')
+        else:
+            self.response = answer(200, JSON, text.encode())
+
+    async def fail(self, refusal: Refusal) -> None:
+        """Tells of it in a last line."""
+        await self._write(f'{{"error":{json_of(refusal)}}}\n')
+
+    async def end(self) -> web.StreamResponse:
+        """There are no more answers."""
+        if self._target.rpc.server_streaming:
+            await self._begin()
+            await self.response.write_eof()
+        return self.response
+
+    async def _write(self, line: str) -> None:
+        await self._begin()
+        await self.response.write(line.encode())
+
+    async def _begin(self) -> None:
+        if not self.response.prepared:
+            self._dress(self.response, self._request)
+            await self.response.prepare(self._request)
+
+    async def _whole(self, closing: Closing) -> bytes:
+        coding = coding_of(self._request) if self._target.takes_body or self._request.body_exists else ""
+        async with closing.waiting():
+            body = await read_body(self._request, self._bytes_max)
+        return await decoded(body, coding, self._bytes_max)
