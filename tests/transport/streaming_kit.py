@@ -1,4 +1,4 @@
-"""A service of every kind of stream, made of wrapped numbers, for tests of what lies between it and its clients."""
+"""A service of every kind of stream, made of numbers, for tests of what lies between it and its clients."""
 
 from __future__ import annotations
 
@@ -7,37 +7,39 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any
 
 from google.protobuf.descriptor import ServiceDescriptor
-from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.wrappers_pb2 import DESCRIPTOR, Int64Value
+from google.protobuf.message_factory import GetMessageClass
 
 from ingestor.metadata import METADATA
 from ingestor.transport.rpc import Rpc, bind_plain
 
-_NUMBER = ".google.protobuf.Int64Value"
 COUNT, ADD, ECHO = (f"/test.Numbers/{name}" for name in ("Count", "Add", "Echo"))
+_STREAMS = {"Count": (False, True), "Add": (True, False), "Echo": (True, True)}
 
 
 def _described() -> ServiceDescriptor:
-    file = FileDescriptorProto(
-        name="numbers.proto", package="test", dependency=[DESCRIPTOR.name], syntax="proto3"
-    )
+    file = FileDescriptorProto(name="numbers.proto", package="test", syntax="proto3")
+    message = file.message_type.add(name="Number")
+    message.field.add(name="value", number=1, type=FieldDescriptorProto.TYPE_INT64)
+    message.field[0].label = FieldDescriptorProto.LABEL_OPTIONAL
     service = file.service.add(name="Numbers")
-    for name, client, server in (("Count", False, True), ("Add", True, False), ("Echo", True, True)):
+    for name, (client, server) in _STREAMS.items():
         service.method.add(
             name=name,
-            input_type=_NUMBER,
-            output_type=_NUMBER,
+            input_type=".test.Number",
+            output_type=".test.Number",
             client_streaming=client,
             server_streaming=server,
         )
-    pool = DescriptorPool()
-    wrappers = FileDescriptorProto()
-    DESCRIPTOR.CopyToProto(wrappers)
-    pool.Add(wrappers)
-    pool.Add(file)
-    described: ServiceDescriptor = pool.FindServiceByName("test.Numbers")
+    POOL.Add(file)
+    described: ServiceDescriptor = POOL.FindServiceByName("test.Numbers")
     return described
+
+
+POOL = DescriptorPool()
+_DESCRIBED = _described()
+Number: Any = GetMessageClass(POOL.FindMessageTypeByName("test.Number"))
 
 
 class Numbers:
@@ -50,24 +52,24 @@ class Numbers:
         self.metadata: dict[str, Sequence[str | bytes]] = {}
 
     def rpcs(self) -> list[Rpc]:
-        return bind_plain(_described(), self)
+        return bind_plain(_DESCRIBED, self)
 
-    async def count(self, request: Any) -> AsyncGenerator[Int64Value, None]:
+    async def count(self, request: Any) -> AsyncGenerator[Any, None]:
         """Counts up to the number; from a negative one, waits for ever after its amount."""
         self.seen.append(request.value)
         try:
             for each in range(abs(request.value)):
-                yield Int64Value(value=each)
+                yield Number(value=each)
             if request.value < 0:
                 await asyncio.Event().wait()
         finally:
             self.ended.set()
 
-    async def add(self, requests: AsyncIterator[Any]) -> Int64Value:
+    async def add(self, requests: AsyncIterator[Any]) -> Any:
         """The sum."""
-        return Int64Value(value=sum([request.value async for request in requests]))
+        return Number(value=sum([request.value async for request in requests]))
 
-    async def echo(self, requests: AsyncIterator[Any]) -> AsyncGenerator[Int64Value, None]:
+    async def echo(self, requests: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
         """Each as it came."""
         metadata = METADATA.get()
         assert metadata is not None
@@ -76,14 +78,15 @@ class Numbers:
         try:
             async for request in requests:
                 self.seen.append(request.value)
-                yield Int64Value(value=request.value)
+                yield Number(value=request.value)
         finally:
             self.ended.set()
 
 
 def number(value: int) -> bytes:
-    return Int64Value(value=value).SerializeToString()
+    message: bytes = Number(value=value).SerializeToString()
+    return message
 
 
 def value_of(answer: bytes) -> int:
-    return Int64Value.FromString(answer).value
+    return int(Number.FromString(answer).value)

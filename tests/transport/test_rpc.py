@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 from google.protobuf.message import Message
-from google.protobuf.wrappers_pb2 import Int64Value
 from ingestor_api.analytics.v1 import LogMetricsRequest, LogMetricsResponse, Metric
 
 from ingestor.errors import Invalid
@@ -15,12 +14,12 @@ from ingestor.model import Limits
 from ingestor.transport.columns import ReferenceDecoder
 from ingestor.transport.rpc import ColumnOptions, Descriptors, Rpc
 from tests.recorder import Recorder, service_on
-from tests.transport.streaming_kit import ADD, COUNT, ECHO, Numbers, value_of
+from tests.transport.streaming_kit import ADD, COUNT, ECHO, Number, Numbers, value_of
 
 
 async def given(*values: int) -> AsyncGenerator[Message, None]:
     for value in values:
-        yield Int64Value(value=value)
+        yield Number(value=value)
 
 
 def method(numbers: Numbers, path: str) -> Rpc:

@@ -1,0 +1,253 @@
+"""Streams over HTTP: lines in, lines out, at the pace of whoever is slower."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import aiohttp
+import pytest
+from google.api.http_pb2 import HttpRule
+
+from ingestor.transport.http import HttpServer
+from ingestor.transport.observing import CANCELLED
+from ingestor.transport.transcoding import Router
+from tests.gateway import gateway
+from tests.transport.streaming_kit import COUNT, ECHO, POOL, Numbers
+
+LINE_MAX = 1_000
+_RULES = {
+    "Count": HttpRule(get="/v1/numbers/{value}:count"),
+    "Add": HttpRule(post="/v1/numbers:add", body="*"),
+    "Echo": HttpRule(post="/v1/numbers:echo", body="*"),
+}
+
+
+class Served:
+    """The numbers over HTTP. `codes` are what was observed of the calls: the rpc's path, and gRPC's code."""
+
+    def __init__(self) -> None:
+        self.numbers = Numbers()
+        self.codes: list[tuple[str, int]] = []
+        rpcs = [replace(rpc, http=_RULES[rpc.path.rpartition("/")[2]]) for rpc in self.numbers.rpcs()]
+        self.server = HttpServer(
+            Router(rpcs, POOL), {}, body_bytes_max=LINE_MAX, observe=self._observe, cors_origins=["*"]
+        )
+        self.port = 0
+
+    def _observe(self, path: str, protocol: str) -> Callable[[int, float], None]:
+        return lambda code, seconds: self.codes.append((path, code))
+
+    def url(self, method: str) -> str:
+        return f"http://127.0.0.1:{self.port}/v1/numbers{method}"
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    one = Served()
+    one.port = await one.server.start("127.0.0.1", 0)
+    yield one
+    await one.server.close()
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+_ECHO = b"POST /v1/numbers:echo HTTP/1.1\r\nHost: x\r\nOrigin: y\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def line_of(reader: asyncio.StreamReader) -> Any:
+    """The next chunk, which is one line."""
+    size = int(await asyncio.wait_for(reader.readuntil(b"\r\n"), 5), 16)
+    data = await asyncio.wait_for(reader.readexactly(size + 2), 5)
+    assert data.endswith(b"\n\r\n")
+    return json.loads(data)
+
+
+def lines_of(text: str) -> list[Any]:
+    assert not text or text.endswith("\n")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+async def test_an_answer_for_each_line_in_order(served: Served, http: aiohttp.ClientSession) -> None:
+    """However they are cut into packets; blank lines say nothing, and the last needs no end."""
+    body = b'{"value":"1"}\n\n{"value":2}\r\n  \n{}\n{"value":"4"}'
+    for size in (1, 7, len(body)):
+        parts = [body[start : start + size] for start in range(0, len(body), size)]
+
+        async def sent(parts: list[bytes] = parts) -> AsyncIterator[bytes]:
+            for part in parts:
+                yield part
+                await asyncio.sleep(0)
+
+        async with http.post(
+            served.url(":echo"), data=sent(), headers={"Content-Type": "application/x-ndjson"}
+        ) as got:
+            assert (got.status, got.content_type) == (200, "application/x-ndjson")
+            assert lines_of(await got.text()) == [
+                {"result": {"value": each}} for each in ("1", "2", "0", "4")
+            ]
+    assert served.codes == [(ECHO, 0)] * 3
+
+
+async def test_each_answer_leaves_before_the_next_line_is_there(served: Served) -> None:
+    """A conversation; and it ends when the client ends it."""
+    async with connected(served.port) as (reader, writer):
+        writer.write(_ECHO)
+        for value in ("5", "6"):
+            writer.write(chunk(b'{"value":"%b"}\n' % value.encode()))
+            if value == "5":
+                head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+                assert b"200 OK" in head
+                assert b"Grpc-Metadata-answer: yes" in head
+                assert b"Access-Control-Allow-Origin: *" in head
+            assert await line_of(reader) == {"result": {"value": value}}
+        writer.write(b"0\r\n\r\n")
+        assert await asyncio.wait_for(reader.readuntil(b"\r\n"), 5) == b"0\r\n"
+
+
+async def test_a_bad_line_ends_the_stream_after_the_answers_before_it(
+    served: Served, http: aiohttp.ClientSession
+) -> None:
+    """Nothing behind it is taken. As the first it is an error as of any other call."""
+    bad = b'{"value":"1"}\n{"value":"x"}\n{"value":"3"}\n'
+    async with http.post(served.url(":echo"), data=bad) as got:
+        first, last = lines_of(await got.text())
+    assert (got.status, first) == (200, {"result": {"value": "1"}})
+    assert (last["error"]["code"], last["error"]["message"][:6]) == (3, "value:")
+    assert served.numbers.seen == [1]
+    async with http.post(served.url(":echo"), data=b'{"valu":1}\n') as got:
+        status = json.loads(await got.text())
+        assert (got.status, got.content_type, status["code"]) == (400, "application/json", 3)
+    assert served.codes == [(ECHO, 3)] * 2
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"[" * (LINE_MAX + 1), {}, 413),
+        (b"x", {"Content-Type": "text/plain"}, 415),
+        (b"x", {"Content-Encoding": "gzip"}, 415),
+        (b'{"value":1}\n', {"Grpc-Timeout": "soon"}, 400),
+        (b'{"value":1}\n', {"Grpc-Timeout": "0S"}, 504),
+    ],
+)
+async def test_what_is_wrong_before_the_first_answer_has_its_status(
+    served: Served, http: aiohttp.ClientSession, body: bytes, headers: dict[str, str], status: int
+) -> None:
+    """A line is bounded as a body is."""
+    async with http.post(served.url(":echo"), data=body, headers=headers) as got:
+        assert got.status == status, await got.text()
+        assert "error" not in json.loads(await got.text())
+    assert served.numbers.seen == []
+
+
+async def test_a_line_of_too_many_bytes_ends_a_stream(served: Served, http: aiohttp.ClientSession) -> None:
+    """It is not kept in memory until its end comes."""
+    async with http.post(served.url(":echo"), data=b"{}\n" + b" " * 100_000) as got:
+        first, last = lines_of(await got.text())
+    assert (first, last["error"]["code"]) == ({"result": {"value": "0"}}, 8)
+
+
+async def test_one_request_and_many_answers(served: Served, http: aiohttp.ClientSession) -> None:
+    """From the path, as of any other call; HEAD asks for none; none at all is an empty body."""
+    async with http.get(served.url("/3:count")) as got:
+        assert lines_of(await got.text()) == [{"result": {"value": str(each)}} for each in range(3)]
+    async with http.get(served.url("/0:count")) as got:
+        assert (got.status, got.content_type, await got.text()) == (200, "application/x-ndjson", "")
+    async with http.head(served.url("/3:count")) as got:
+        assert (got.status, await got.text()) == (200, "")
+    async with http.get(served.url("/x:count")) as got:
+        assert got.status == 400
+    assert served.numbers.seen == [3, 0]
+
+
+async def test_many_requests_and_one_answer(served: Served, http: aiohttp.ClientSession) -> None:
+    """It is JSON as of any other call."""
+    async with http.post(served.url(":add"), data=b'{"value":1}\n{"value":41}\n') as got:
+        assert (got.status, got.content_type, await got.json()) == (200, "application/json", {"value": "42"})
+
+
+async def test_a_client_that_does_not_read_holds_up_the_method(served: Served) -> None:
+    """What is not taken off our hands is not made: memory is bounded, whatever the method could say."""
+    async with connected(served.port) as (reader, writer):
+        writer.write(b"GET /v1/numbers/100000000:count HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        await asyncio.sleep(0.5)
+        assert not served.numbers.ended.is_set()
+        writer.transport.abort()
+        await asyncio.wait_for(served.numbers.ended.wait(), 5)
+    async with asyncio.timeout(5):
+        while not served.codes:
+            await asyncio.sleep(0.01)
+    assert served.codes == [(COUNT, CANCELLED)]
+
+
+async def test_a_client_that_goes_away_ends_the_method(served: Served) -> None:
+    """Also while it waits for nothing but its next line."""
+    async with connected(served.port) as (reader, writer):
+        writer.write(_ECHO + chunk(b"{}\n"))
+        await asyncio.wait_for(reader.readuntil(b"\n\r\n"), 5)
+        writer.transport.abort()
+        await asyncio.wait_for(served.numbers.ended.wait(), 5)
+
+
+async def test_a_deadline_ends_a_stream_that_has_begun(served: Served, http: aiohttp.ClientSession) -> None:
+    """With a last line, after the answers that came in time."""
+    async with http.get(served.url("/-2:count"), headers={"Grpc-Timeout": "300m"}) as got:
+        *answers, last = lines_of(await got.text())
+    assert (len(answers), last["error"]["code"]) == (2, 4)
+    assert served.codes == [(COUNT, 4)]
+
+
+@pytest.mark.parametrize("path", ["/-1:count", ":echo"])
+async def test_a_server_that_stops_ends_streams(served: Served, path: str) -> None:
+    """With a last line that says so; what was answered before was taken."""
+    async with connected(served.port) as (reader, writer):
+        if path == ":echo":
+            writer.write(_ECHO + chunk(b"{}\n"))
+        else:
+            writer.write(b"GET /v1/numbers/-1:count HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        assert await line_of(reader) == {"result": {"value": "0"}}
+        assert await asyncio.wait_for(served.server.drain(5), 5)
+        last = await line_of(reader)
+        assert (last["error"]["code"], last["error"]["details"][0]["retryDelay"]) == (14, "1s")
+
+
+async def test_metrics_are_streamed_as_lines(database_url: str) -> None:
+    """The whole way: an answer for each request, bad metrics listed in it, and all is stored."""
+    good = {"serviceName": "api", "metricName": "latency", "value": 1.5}
+    requests = [{"metrics": [good] * size} for size in (1, 3)] + [
+        {"metrics": [good, {**good, "value": "NaN"}]}
+    ]
+    body = "".join(json.dumps(each) + "\n" for each in requests)
+    async with gateway(database_url) as app, aiohttp.ClientSession() as session:
+        url = f"http://127.0.0.1:{app.http_port}/v1/metrics:stream"
+        async with session.post(url, data=body.encode()) as got:
+            answers = [line["result"] for line in lines_of(await got.text())]
+        assert [answer["accepted"] for answer in answers] == ["1", "3", "1"]
+        assert [len(answer["rejected"]) for answer in answers] == [0, 0, 1]
+        async with session.post(url, data=(body + '{"metrics":[]}\n' + body).encode()) as got:
+            *more, last = lines_of(await got.text())
+        assert (len(more), last["error"]["code"]) == (3, 3)
