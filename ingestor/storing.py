@@ -29,6 +29,8 @@ from ingestor.telemetry import Telemetry
 # A probe is answered from the last look at the database for so long, however often it is asked.
 _LOOK_S = 1.0
 _ANSWER_S = 2.0
+# How large a batch may grow that was held up, in BATCH_SIZEs.
+_GROWTH_ROWS, _GROWTH_COLUMNS = 3, 10
 _PURGE_EVERY_S = 600.0
 _BACKOFF = Backoff(first_s=0.5)
 
@@ -159,7 +161,9 @@ class Storing:
     async def _start_worker(self, journal: Journal, database: Database) -> None:
         settings = self._settings
         encoder = ReferenceEncoder() if settings.codecs == "reference" else None
-        policy = FlushPolicy(settings.batch_size, settings.flush_interval.total_seconds())
+        # The column store packs rows of one series together, of which a larger batch has more.
+        growth = _GROWTH_ROWS if database.column_store is None else _GROWTH_COLUMNS
+        policy = FlushPolicy(settings.batch_size, settings.flush_interval.total_seconds(), growth)
         after = await self._meet(journal, database)
         repository = database.repository(encoder, journal.id, request_id_window_s=self._window_s)
         self._worker = BatchWorker(journal, repository, policy, self._telemetry, after=after)

@@ -7,22 +7,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# A batch that was held up grows to so many times the size that starts a flush: each costs a few round trips.
-_GROWTH = 10
-
 
 @dataclass(frozen=True, slots=True)
 class FlushPolicy:
     """A flush is due when `batch_size` rows wait, or the oldest of them is `flush_interval_s` old; it takes what
-    waits, up to about `rows_max`."""
+    waits, up to about `rows_max`: a batch that was held up grows to `growth` times the size that starts a flush,
+    since each costs a few round trips."""
 
     batch_size: int
     flush_interval_s: float
+    growth: int = 3
 
     @property
     def rows_max(self) -> int:
         """How many rows are enough for one batch, while the database is behind."""
-        return _GROWTH * self.batch_size
+        return self.growth * self.batch_size
 
     def due_in_s(self, rows: int, age_s: float, *, pressed: bool) -> float | None:
         """Seconds until a flush is due; 0 for now, None when nothing waits.

@@ -17,7 +17,7 @@ from loguru import logger
 
 from ingestor.batching.policy import Backoff, FlushPolicy
 from ingestor.errors import CursorElsewhere, JournalProblem, SchemaProblem, StorageUnavailable
-from ingestor.model import Delivery, Entry, MetricBatch, Outcome, Placed
+from ingestor.model import Delivery, Entry, MetricBatch, Outcome, Placed, Taken
 from ingestor.telemetry import Telemetry
 
 _BACKOFF = Backoff()
@@ -40,7 +40,7 @@ class Source(Protocol):
     def age_s(self) -> float: ...
     async def wait(self, rows: int, timeout_s: float | None) -> None: ...
     async def read(self, rows_max: int) -> list[Entry]: ...
-    async def settle(self, entries: Sequence[Entry], outcome: Outcome) -> None: ...
+    async def settle(self, entries: Sequence[Taken], outcome: Outcome) -> None: ...
     async def rewind(self, position: int) -> int: ...
 
 
@@ -134,15 +134,18 @@ class BatchWorker:
         try:
             while (entries := await self._due(storing)) is not None:
                 rewinds = self._rewinds
+                taken = [entry.taken for entry in entries]
                 batch, arranged = await self._prepared(entries)
+                del entries  # the rows are in the batch now, and it may be long until they are stored
                 if storing is not None:
                     await storing
                 if self._ending:
                     return
                 storing = None
                 if rewinds == self._rewinds:  # else they are unread again, since something else is due
-                    storing = asyncio.create_task(self.flush_batch(entries, batch, arranged), name="flush")
+                    storing = asyncio.create_task(self.flush_batch(taken, batch, arranged), name="flush")
                     storing.add_done_callback(self._ended)
+                del batch, arranged
             if storing is not None:
                 await storing  # whatever it died of, nothing was settled
         finally:
@@ -195,7 +198,7 @@ class BatchWorker:
         batch = MetricBatch.concat([entry.batch for entry in entries])
         return batch, self._repository.arrange(batch)
 
-    async def flush_batch(self, entries: Sequence[Entry], batch: MetricBatch, arranged: MetricBatch) -> None:
+    async def flush_batch(self, entries: Sequence[Taken], batch: MetricBatch, arranged: MetricBatch) -> None:
         """Stores the rows of these entries, joined in `batch`, in one transaction, however often it has to be
         tried, and settles them, unless the database says that something else is due; then they are unread again."""
         failures = 0
@@ -305,11 +308,11 @@ class BatchWorker:
         self._failing.set()
 
 
-def _placed(entries: Sequence[Entry]) -> list[Placed]:
+def _placed(entries: Sequence[Taken]) -> list[Placed]:
     """The entries' requests, with their places among all rows."""
     placed: list[Placed] = []
     row = 0
     for entry in entries:
         placed.extend(Placed(row + each.first, each.rows, each.request) for each in entry.requests)
-        row += entry.batch.rows
+        row += entry.rows
     return placed

@@ -14,7 +14,7 @@ from ingestor.errors import Unavailable
 from ingestor.journal.admission import RETRY_AFTER_S
 from ingestor.journal.receipts import Offer, Receipt
 from ingestor.journal.request_ids import RequestIds, conflict
-from ingestor.model import Ack, DeadRow, Entry, Outcome, Placed, Request
+from ingestor.model import Ack, DeadRow, Entry, Outcome, Placed, Request, Taken
 
 # So many are kept before it is looked who of them has given up waiting.
 _SWEPT_AT = 10_000
@@ -55,7 +55,7 @@ class Commits:
                 self._due = deque(filter(self._is_wanted, self._due))
                 self._swept_at = max(_SWEPT_AT, 2 * len(self._due))
 
-    def settled(self, entries: Sequence[Entry], outcome: Outcome) -> None:
+    def settled(self, entries: Sequence[Entry | Taken], outcome: Outcome) -> None:
         """These entries are committed; `outcome` counts their rows from the first of them."""
         last = entries[-1].position
         if not self._due or self._due[0].position > last:
@@ -64,7 +64,7 @@ class Commits:
         row = 0
         for entry in entries:
             begins[entry.position] = row
-            row += entry.batch.rows
+            row += entry.rows
         duplicates, conflicts = _spots(entries, outcome.duplicates), _spots(entries, outcome.conflicts)
         while self._due and self._due[0].position <= last:
             due = self._due.popleft()
@@ -122,7 +122,7 @@ class Commits:
         due.receipt.fail(Unavailable(msg, RETRY_AFTER_S))
 
 
-def _spots(entries: Sequence[Entry], indexes: Sequence[int]) -> set[tuple[int, int]]:
+def _spots(entries: Sequence[Entry | Taken], indexes: Sequence[int]) -> set[tuple[int, int]]:
     """Where the requests with these indexes stand: their entries' positions, and their first rows in those."""
     if not indexes:
         return set()

@@ -34,13 +34,13 @@ from ingestor.journal.log import JournalFailed, JournalFull, Record, SegmentLog
 from ingestor.journal.receipts import Offer, Receipt
 from ingestor.journal.request_ids import HELD_MAX, RequestIds
 from ingestor.journal.sleep import Reader
-from ingestor.model import Ack, DeadRow, Entry, MetricBatch, Outcome, Placed, Request
+from ingestor.model import Ack, DeadRow, Entry, MetricBatch, Outcome, Placed, Request, Taken
 from ingestor.model.delivery import NOTHING
 
 # What is written and synced at once.
 _GROUP_BYTES_MAX = 8 * 1024**2
 # What is read from disk at once.
-_READ_BYTES_MAX = 4 * 1024**2
+_READ_BYTES_MAX = 8 * 1024**2
 # How long the log may take what is committed for pending, while nobody needs the room.
 _RELEASE_S = 0.1
 # How long nothing is tried after the disk has failed; and so often it is looked whether a full one has room again.
@@ -99,7 +99,7 @@ class DiskJournal:
         self._room_bytes = 0
         self._backlog = Backlog(log.last)
         # What was read at once and is not settled yet, oldest first.
-        self._read: deque[Sequence[Entry]] = deque()
+        self._read: deque[Sequence[Taken]] = deque()
         self._commits = Commits(self._requests, self._urge)
         self._committed = self._released = self._urgent = NOTHING
         # Rows that are durable and not settled, and those that are acknowledged although they are not written.
@@ -261,15 +261,15 @@ class DiskJournal:
             async with self._files:
                 entries = await self._from_disk(rows_max)
         if entries:
-            self._read.append(entries)
+            self._read.append([entry.taken for entry in entries])
         return entries
 
-    async def settle(self, entries: Sequence[Entry], outcome: Outcome) -> None:
+    async def settle(self, entries: Sequence[Entry | Taken], outcome: Outcome) -> None:
         """These entries, those that were read first and are not settled yet, are stored. `outcome` counts their
         rows from the first of them."""
-        assert self._read[0] is entries
-        self._read.popleft()
-        self._durable_rows -= sum(entry.batch.rows for entry in entries)
+        read = self._read.popleft()
+        assert read[-1].position == entries[-1].position
+        self._durable_rows -= sum(entry.rows for entry in read)
         self._committed = entries[-1].position
         self._commits.settled(entries, outcome)
         self._admission.room_made()

@@ -23,7 +23,7 @@ from ingestor.journal.commits import Commits
 from ingestor.journal.receipts import Offer, Receipt
 from ingestor.journal.request_ids import RequestIds
 from ingestor.journal.sleep import Reader
-from ingestor.model import Ack, DeadRow, Entry, MetricBatch, Outcome, Placed, Request
+from ingestor.model import Ack, DeadRow, Entry, MetricBatch, Outcome, Placed, Request, Taken
 from ingestor.model.delivery import NOTHING
 
 # Taking them out, and letting go of them later, takes some 7 ms each.
@@ -158,12 +158,12 @@ class MemoryJournal:
             self._read.append(taken)
         return taken
 
-    async def settle(self, entries: Sequence[Entry], outcome: Outcome) -> None:
+    async def settle(self, entries: Sequence[Entry | Taken], outcome: Outcome) -> None:
         """These entries, those that were read first and are not settled yet, are stored: their room is free again.
         `outcome` counts their rows from the first of them."""
-        assert self._read[0] is entries
-        self._read.popleft()
-        self._free(entries)
+        read = self._read.popleft()
+        assert read[-1].position == entries[-1].position
+        self._free(read)
         self._commits.settled(entries, outcome)
         self._admission.room_made()
 

@@ -11,6 +11,7 @@ from ingestor.model.delivery import (
     Request,
     RequestKey,
     StoredRequest,
+    Taken,
 )
 from ingestor.model.labels import LabelSet, label_set
 from ingestor.model.rules import Limits, Rules
@@ -30,5 +31,6 @@ __all__ = [
     "Row",
     "Rules",
     "StoredRequest",
+    "Taken",
     "label_set",
 ]

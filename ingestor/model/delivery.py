@@ -53,6 +53,15 @@ class Placed(NamedTuple):
     request: Request
 
 
+class Taken(NamedTuple):
+    """What is left of an Entry when its rows are elsewhere: how many there were."""
+
+    position: int
+    rows: int
+    taken_at_s: float
+    requests: tuple[Placed, ...] = ()
+
+
 class Entry(NamedTuple):
     """What a journal holds under one position: the rows of one request, or of a few that came together.
     `taken_at_s` is monotonic seconds; `requests` are those with a request_id, in the order of their rows."""
@@ -61,6 +70,16 @@ class Entry(NamedTuple):
     batch: MetricBatch
     taken_at_s: float
     requests: tuple[Placed, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """How many it holds."""
+        return self.batch.rows
+
+    @property
+    def taken(self) -> Taken:
+        """The same without them."""
+        return Taken(self.position, self.batch.rows, self.taken_at_s, self.requests)
 
 
 class DeadRow(NamedTuple):

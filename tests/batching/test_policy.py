@@ -31,8 +31,9 @@ def test_due(rows: int, age_s: float, *, pressed: bool, due_in_s: float | None) 
 
 
 def test_a_batch_that_was_held_up_grows() -> None:
-    """Ten times the size that starts a flush is enough for one transaction."""
-    assert POLICY.rows_max == 50
+    """Three times the size that starts a flush is enough for one transaction, or as many as it is told."""
+    assert POLICY.rows_max == 15
+    assert FlushPolicy(5, 1.0, growth=10).rows_max == 50
 
 
 def test_backoff_doubles_up_to_its_bound() -> None:

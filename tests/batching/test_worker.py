@@ -61,7 +61,7 @@ def make(
 ) -> tuple[MemoryJournal, BatchWorker, Telemetry]:
     telemetry = Telemetry()
     journal = MemoryJournal(limits(rows=rows, wait_s=30), on_taken=telemetry.received.inc)
-    worker = BatchWorker(journal, repository, FlushPolicy(size, interval_s), telemetry, backoff=QUICK)
+    worker = BatchWorker(journal, repository, FlushPolicy(size, interval_s, 10), telemetry, backoff=QUICK)
     worker.start_batch_processing()
     return journal, worker, telemetry
 
@@ -344,7 +344,7 @@ async def test_a_stored_batch_that_takes_its_time_is_told() -> None:
     repository = ScriptedRepository()
     repository.gate.clear()
     journal = MemoryJournal(limits())
-    policy = FlushPolicy(1, 1000)
+    policy = FlushPolicy(1, 1000, 10)
     worker = BatchWorker(journal, repository, policy, Telemetry(), clock=lambda: now)
     worker.start_batch_processing()
     await journal.offer(batch(), Ack.QUEUED)
