@@ -15,7 +15,7 @@ import pytest
 from ingestor.journal import frames
 from ingestor.journal.directory import DiskFile
 from ingestor.journal.frames import Header
-from ingestor.journal.recovery import Gap
+from ingestor.journal.recovery import Gap, Recovery
 from tests.journal.segment_files import (
     JOURNAL,
     contents,
@@ -376,3 +376,30 @@ def test_what_a_leap_left_out_is_not_missing(tmp_path: Path) -> None:
     with opened(tmp_path) as log:
         assert values(log) == {1: 1.0, 2: 2.0, far + 1: float(far + 1)}
         assert (log.recovery.gaps, log.recovery.damaged) == ([Gap(far, far, name(2))], [aside(2)])
+
+
+def test_damage_in_an_earlier_file_is_known_before_anything_is_read(tmp_path: Path) -> None:
+    """The start says it, and readiness and metrics can: nobody has to come to it first."""
+    put(tmp_path, broken(segment(1, 1, entry(1), entry(2), entry(3)), 2), segment(2, 4, entry(4)))
+    with opened(tmp_path) as log:
+        assert (log.recovery.gaps, log.recovery.damaged) == ([Gap(2, 2, name(1))], [aside(1)])
+
+
+def test_an_earlier_file_without_a_header_is_kept(tmp_path: Path) -> None:
+    """Its entries are good; what else its header said nobody knows."""
+    data = bytearray(segment(1, 1, entry(1), entry(2)))
+    data[60] ^= 1
+    put(tmp_path, bytes(data), segment(2, 3, entry(3)))
+    with opened(tmp_path) as log:
+        assert (log.recovery.gaps, log.recovery.damaged) == ([], [aside(1)])
+        assert values(log) == {1: 1.0, 2: 2.0, 3: 3.0}
+
+
+def test_a_gap_is_known_only_when_all_of_it_is() -> None:
+    """One that reaches beyond what was told is told, too."""
+    recovery = Recovery()
+    assert recovery.note(Gap(5, 9, name(1)))
+    for first, last in ((5, 9), (6, 8), (5, 5)):
+        assert not recovery.note(Gap(first, last, name(2)))
+    for first, last in ((4, 9), (5, 10), (20, 21)):
+        assert recovery.note(Gap(first, last, name(2)))
