@@ -18,6 +18,8 @@ from ingestor.errors import Unavailable
 from ingestor.transport.rpc import Rpc, StreamedRequest
 
 _RETRY_AFTER_S = 1.0
+# How long a client has to take its last answer when the server stops.
+_LAST_ANSWER_S = 1.0
 
 
 class Closing:
@@ -25,23 +27,23 @@ class Closing:
 
     def __init__(self) -> None:
         self._begun = False
-        self._waits: set[asyncio.Timeout] = set()
+        self._waits: dict[asyncio.Timeout, float] = {}
 
     def begin(self) -> None:
         """From now on."""
         self._begun = True
         now = asyncio.get_running_loop().time()
-        for wait in self._waits:
-            wait.reschedule(now)
+        for wait, grace_s in self._waits.items():
+            wait.reschedule(now + grace_s)
 
     @asynccontextmanager
-    async def waiting(self) -> AsyncIterator[None]:
-        """Around what a stream waits for. Raises Unavailable when the server stops."""
-        if self._begun:
+    async def waiting(self, grace_s: float = 0.0) -> AsyncIterator[None]:
+        """Around what a stream waits for. Raises Unavailable when the server stops, or so many seconds later."""
+        if self._begun and not grace_s:
             raise _stopping()
         # A timeout without a time: what cancels the wait, and nothing beyond it.
-        wait = asyncio.timeout(None)
-        self._waits.add(wait)
+        wait = asyncio.timeout(grace_s if self._begun else None)
+        self._waits[wait] = grace_s
         try:
             async with wait:
                 yield
@@ -50,7 +52,7 @@ class Closing:
                 raise _stopping() from None
             raise
         finally:
-            self._waits.discard(wait)
+            del self._waits[wait]
 
 
 async def run(
@@ -61,15 +63,16 @@ async def run(
 ) -> None:
     """Runs the call to its end: `given` are its requests, which wait for the client with `closing.waiting`; `send`
     takes one message for it. Raises Refusal, and what the method raises."""
-    # Of a single request nothing can be half done that its client would have to know.
-    waiting = nullcontext if rpc.client_streaming else closing.waiting
+    # Of a single request nothing can be half done that its client would have to know; of several the one in hand is
+    # answered, if its client takes that.
+    waiting, grace_s = (nullcontext, _LAST_ANSWER_S) if rpc.client_streaming else (closing.waiting, 0.0)
     async with aclosing(given) as requests, aclosing(rpc.stream(requests)) as answers:
         while True:
             async with waiting():
                 answer = await anext(answers, None)
             if answer is None:
                 return
-            async with waiting():
+            async with closing.waiting(grace_s):
                 await send(answer)
             del answer
             # Where nothing has to be waited for, thousands of messages would be one turn of the event loop.

@@ -48,6 +48,7 @@ class Numbers:
 
     def __init__(self) -> None:
         self.seen: list[int] = []
+        self.broken: BaseException | None = None
         self.ended = asyncio.Event()
         self.metadata: dict[str, Sequence[str | bytes]] = {}
 
@@ -66,7 +67,9 @@ class Numbers:
             self.ended.set()
 
     async def add(self, requests: AsyncIterator[Any]) -> Any:
-        """The sum."""
+        """The sum. With `broken` it fails, as a method might whose own connection is lost."""
+        if self.broken is not None:
+            raise self.broken
         return Number(value=sum([request.value async for request in requests]))
 
     async def echo(self, requests: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
@@ -79,6 +82,8 @@ class Numbers:
             async for request in requests:
                 self.seen.append(request.value)
                 yield Number(value=request.value)
+                if self.broken is not None:
+                    raise self.broken
         finally:
             self.ended.set()
 

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 from google.api.http_pb2 import HttpRule
+from loguru import logger
 
 from ingestor.transport.http import HttpServer
 from ingestor.transport.observing import CANCELLED
@@ -66,7 +67,8 @@ async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyn
     try:
         yield reader, writer
     finally:
-        writer.close()
+        writer.transport.abort()
+        await asyncio.sleep(0)
 
 
 def chunk(data: bytes) -> bytes:
@@ -233,6 +235,72 @@ async def test_a_server_that_stops_ends_streams(served: Served, path: str) -> No
         assert await asyncio.wait_for(served.server.drain(5), 5)
         last = await line_of(reader)
         assert (last["error"]["code"], last["error"]["details"][0]["retryDelay"]) == (14, "1s")
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(), asyncio.CancelledError()])
+async def test_a_method_that_fails_is_our_fault(
+    served: Served, http: aiohttp.ClientSession, error: BaseException
+) -> None:
+    """Also when it fails as a lost client would look: nobody must take it for the end of a good stream."""
+    served.numbers.broken = error
+    async with http.post(served.url(":echo"), data=b"{}\n{}\n") as got:
+        first, last = lines_of(await got.text())
+    assert (first, last["error"]["code"]) == ({"result": {"value": "0"}}, 13)
+    async with http.post(served.url(":add"), data=b"{}\n") as got:
+        assert got.status == 500
+    assert [code for _, code in served.codes] == [13, 13]
+
+
+async def test_a_client_that_is_gone_before_the_last_line_is_no_error_of_ours(served: Served) -> None:
+    """Whatever else went wrong: it was cancelled, and nothing is logged."""
+    complaints: list[str] = []
+    sink = logger.add(complaints.append, level="WARNING", format="{message}")
+    try:
+        for _ in range(30):
+            async with connected(served.port) as (reader, writer):
+                writer.write(_ECHO + chunk(b"{}\n"))
+                await asyncio.wait_for(reader.readuntil(b"\n\r\n"), 5)
+                writer.write(chunk(b"x\n"))
+                await asyncio.sleep(0)
+                writer.transport.abort()
+        async with connected(served.port) as (reader, writer):
+            writer.write(b"GET /v1/numbers/1000000:count HTTP/1.1\r\nHost: x\r\n\r\n")
+            await asyncio.sleep(0.3)
+            writer.write_eof()
+            while await asyncio.wait_for(reader.read(100_000), 5):
+                pass
+        async with asyncio.timeout(5):
+            while len(served.codes) < 31:
+                await asyncio.sleep(0.01)
+    finally:
+        logger.remove(sink)
+    assert complaints == []
+    assert {code for _, code in served.codes} <= {CANCELLED, 3}
+
+
+async def test_a_body_that_nobody_asked_for_ends_the_connection(served: Served) -> None:
+    """It could be taken for the next request, or that for it."""
+    async with connected(served.port) as (reader, writer):
+        writer.write(
+            b"HEAD /v1/numbers/1:count HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+        )
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        assert b"200 OK" in head
+        assert b"Connection: close" in head
+
+
+async def test_an_answer_that_nobody_takes_holds_up_no_drain_for_long(served: Served) -> None:
+    """It gets a second."""
+    async with connected(served.port) as (_, writer):
+        writer.write(_ECHO)
+        line = chunk(b'{"value":1}\n' * 1_000)
+        for _ in range(2_000):
+            writer.write(line)
+        seen = -1
+        while seen != len(served.numbers.seen):
+            seen = len(served.numbers.seen)
+            await asyncio.sleep(0.3)
+        assert await asyncio.wait_for(served.server.drain(10), 5)
 
 
 async def test_metrics_are_streamed_as_lines(database_url: str) -> None:

@@ -165,7 +165,7 @@ class Calls:
                 body = await read_message(receive, self._message_bytes_max)
             if body is None:
                 return
-            request: list[StreamedRequest] = [rpc.parse(body)]
+            request = [await rpc.read(body)]
             del body  # the method may wait for long
             yield request.pop()
 

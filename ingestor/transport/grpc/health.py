@@ -74,7 +74,8 @@ class HealthService:
                         yield _answer(serving=serving)
         finally:
             self._watchers -= 1
-            self._wake()
+            if self._closed:
+                self._wake()
             if not self._watchers and self._poll is not None:
                 self._poll.cancel()
                 self._poll = None

@@ -20,6 +20,9 @@ _JSON_TYPES = frozenset({JSON, "application/x-www-form-urlencoded", "application
 
 _CONTINUE = "100-continue"
 
+# Blank lines are nobody's turn, and a thousand of them some 0.2 ms.
+_LINES_A_TURN = 1_000
+
 # gzip makes a thousandth of zeros at the best: these are some 2 ms.
 _INFLATED_HERE_MAX = 2048
 
@@ -93,7 +96,9 @@ async def lines(content: StreamReader, bytes_max: int) -> AsyncGenerator[bytes, 
     try:
         while chunk := await content.readany():
             *whole, rest = chunk.split(b"\n")
-            for line in whole:
+            for number, line in enumerate(whole, 1):
+                if not number % _LINES_A_TURN:
+                    await asyncio.sleep(0)
                 begun += line
                 if len(begun) > bytes_max:
                     raise _too_large(bytes_max, "a line")

@@ -38,7 +38,7 @@ from ingestor.transport.http.bodies import coding_of, decoded, is_lost, read_bod
 from ingestor.transport.http.connections import Connections
 from ingestor.transport.http.cors import Cors, is_preflight
 from ingestor.transport.http.metadata import received, sent
-from ingestor.transport.http.streams import Streamed
+from ingestor.transport.http.streams import Gone, Streamed
 from ingestor.transport.observing import CANCELLED, Observation, Observe, Observers, unobserved
 from ingestor.transport.status import InternalFault, answer_to, headers_of
 from ingestor.transport.streams import Closing, run
@@ -125,6 +125,9 @@ class HttpServer:
             response = self._refused(InternalFault(), request)
         if not response.prepared:
             self._dress(response, request)
+            if "Expect" in request.headers and not request.content.at_eof():
+                # Whether a body follows that nobody asked for can't be told.
+                response.force_close()
             if worth_compressing(response):
                 await compress(response, request.headers.get("Accept-Encoding"))
         return response
@@ -199,32 +202,37 @@ class HttpServer:
             return begun()
         call = Streamed(target, request, self._body_bytes_max, self._dress)
         try:
-            async with _in_time(request.headers.get("Grpc-Timeout")):
-                await run(target.rpc, call.requests(self._closing), call.send, self._closing)
-        except ConnectionError:  # nobody is left to be told
+            if (refusal := await self._run_stream(call, target, request)) is not None:
+                observation.code = answer_to(refusal).code
+                await call.fail(refusal)
+            return await call.end()
+        except Gone:
             observation.code = CANCELLED
+            return call.response
+
+    async def _run_stream(self, call: Streamed, target: Target, request: web.BaseRequest) -> Refusal | None:
+        """Returns what is to be told in a last line, and raises what comes before the first, or Gone."""
+        try:
+            async with _in_time(request.headers.get("Grpc-Timeout")), _cancelled_with_us():
+                await run(target.rpc, call.requests(self._closing), call.send, self._closing)
+        except Gone:
+            raise
         except Exception as error:
             if not call.response.prepared:
                 raise
-            refusal = error if isinstance(error, Refusal) else InternalFault()
-            if refusal is not error:
-                logger.opt(exception=error).error("an HTTP call failed in a way that was not foreseen")
-            observation.code = answer_to(refusal).code
-            await call.fail(refusal)
-        return await call.end()
+            if isinstance(error, Refusal):
+                return error
+            logger.opt(exception=error).error("an HTTP call failed in a way that was not foreseen")
+            return InternalFault()
+        return None
 
     async def _run(self, target: Target, request: web.BaseRequest) -> web.Response:
         coding = coding_of(request) if target.takes_body or request.body_exists else ""
         body = await read_body(request, self._body_bytes_max)
         if coding:
             body = await decoded(body, coding, self._body_bytes_max)
-        try:
+        async with _cancelled_with_us():
             text = await target.call(body, request.rel_url.raw_query_string)
-        except asyncio.CancelledError as error:
-            if _is_cancelled():
-                raise
-            msg = "what the method waited for was cancelled"
-            raise RuntimeError(msg) from error
         return answer(200, JSON, text.encode())
 
     def _refused(self, refusal: Refusal, request: web.BaseRequest, status: int | None = None) -> web.Response:
@@ -252,6 +260,18 @@ async def _in_time(said: str | None) -> AsyncIterator[None]:
             msg = "the deadline passed before the call was answered"
             raise TooLate(msg) from None
         raise
+
+
+@asynccontextmanager
+async def _cancelled_with_us() -> AsyncIterator[None]:
+    """A cancellation that isn't this call's is a mistake like any other."""
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        if _is_cancelled():
+            raise
+        msg = "what the method waited for was cancelled"
+        raise RuntimeError(msg) from error
 
 
 def _is_cancelled() -> bool:

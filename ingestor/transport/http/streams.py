@@ -6,8 +6,8 @@ Each line leaves by itself, and the next is made once the client has taken it of
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 
 from aiohttp import web
 
@@ -18,6 +18,10 @@ from ingestor.transport.rpc import StreamedRequest
 from ingestor.transport.status import json_of
 from ingestor.transport.streams import Closing
 from ingestor.transport.transcoding import Matched, Route
+
+
+class Gone(Exception):
+    """The client is: nobody is left to be told anything."""
 
 
 class Streamed:
@@ -58,7 +62,7 @@ class Streamed:
                 yield given.pop()
 
     async def send(self, message: bytes) -> None:
-        """Answers with this, and returns when there is room for more."""
+        """Answers with this, and returns when there is room for more. Raises Gone."""
         text = await self._target.text(message)
         if self._target.rpc.server_streaming:
             await self._write(f'{{"result":{text}}}\n')
@@ -66,19 +70,21 @@ class Streamed:
             self.response = answer(200, JSON, text.encode())
 
     async def fail(self, refusal: Refusal) -> None:
-        """Tells of it in a last line."""
+        """Tells of it in a last line. Raises Gone."""
         await self._write(f'{{"error":{json_of(refusal)}}}\n')
 
     async def end(self) -> web.StreamResponse:
-        """There are no more answers."""
+        """There are no more answers. Raises Gone."""
         if self._target.rpc.server_streaming:
-            await self._begin()
-            await self.response.write_eof()
+            with _told():
+                await self._begin()
+                await self.response.write_eof()
         return self.response
 
     async def _write(self, line: str) -> None:
-        await self._begin()
-        await self.response.write(line.encode())
+        with _told():
+            await self._begin()
+            await self.response.write(line.encode())
 
     async def _begin(self) -> None:
         if not self.response.prepared:
@@ -90,3 +96,11 @@ class Streamed:
         async with closing.waiting():
             body = await read_body(self._request, self._bytes_max)
         return await decoded(body, coding, self._bytes_max)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except ConnectionError:
+        raise Gone from None
