@@ -167,3 +167,13 @@ def test_which_database_it_is_filled_for_stands_in_a_new_file(tmp_path: Path) ->
     with opened(tmp_path) as log:
         assert log.database == ANOTHER
         assert values(log) == {1: 1.0, 2: 2.0}
+
+
+def test_what_is_committed_is_noted_at_the_end(tmp_path: Path) -> None:
+    """An orderly end leaves word of it, so that the next start has nothing to ask for."""
+    with opened(tmp_path) as log:
+        log.append([record(1)])
+        log.append([record(2)])
+        log.committed(2)
+    with opened(tmp_path) as log:
+        assert (log.committed_hint, log.is_pending) == (2, False)
