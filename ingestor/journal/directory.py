@@ -74,7 +74,7 @@ class DiskDirectory:
             try:
                 if create:
                     _check(path, fd)
-            except BaseException:
+            except BaseException:  # whatever it is: a file descriptor must not outlive it; it is raised again
                 os.close(fd)
                 raise
         except FileNotFoundError:
@@ -93,7 +93,7 @@ class DiskDirectory:
             fd = open_private(_LOCK, os.O_RDWR | os.O_CREAT, dir_fd=self._fd)
             try:
                 lock(fd)
-            except BaseException:
+            except BaseException:  # likewise
                 os.close(fd)
                 raise
         except LockHeld as held:

@@ -139,7 +139,7 @@ class SegmentLog:
             directory.release()
             msg = f"the journal in {directory.path} can't be used: {(error.strerror or str(error)).lower()}"
             raise JournalProblem(msg) from error
-        except BaseException:
+        except BaseException:  # JournalProblem, or our own mistake: the lock must go; it is raised again
             directory.release()
             raise
 

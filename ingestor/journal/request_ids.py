@@ -100,7 +100,7 @@ class RequestIds:
             self._claims[request.key] = _Claim(request, over)
             try:
                 stored = await self._ask(request.key)
-            except BaseException:
+            except BaseException:  # cancelled, above all: others wait for this name; it is raised again
                 self.release(request)
                 raise
             if stored is None:
