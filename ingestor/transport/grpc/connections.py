@@ -237,8 +237,8 @@ class _Events(EventsProcessor):
         self._farewell = farewell
 
     def process(self, event: Event) -> None:
-        # grpclib 0.4.9 ends the connection at the frames of an extension, which RFC 9113 (5.5) says to ignore: so it
-        # is given only what it knows.
+        # grpclib 0.4.9 ends the connection at the frames of an extension, which RFC 9113 (5.5) says to ignore: so
+        # it is given only what it knows.
         if event.__class__ in getattr(self, "processors", ()):
             super().process(event)
 
