@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 
+import pyarrow as pa
 import pytest
 from google.protobuf.message import Message
 from ingestor_api.analytics.v1 import LogMetricsRequest, LogMetricsResponse, Metric
@@ -12,7 +13,7 @@ from ingestor.errors import Invalid
 from ingestor.metadata import METADATA, CallMetadata
 from ingestor.model import Limits
 from ingestor.transport.columns import ReferenceDecoder
-from ingestor.transport.rpc import ColumnOptions, Descriptors, Rpc
+from ingestor.transport.rpc import ColumnOptions, Descriptors, Rpc, StreamedRequest
 from tests.recorder import Recorder, service_on
 from tests.transport.streaming_kit import ADD, COUNT, ECHO, Number, Numbers, value_of
 
@@ -71,9 +72,9 @@ async def test_both_entries_of_stream_metrics_answer_alike(columnar: bool) -> No
     assert rpc.columnar is columnar
     good, bad = Metric("s", "m", 1.0), Metric("s", "m")
 
-    async def requests() -> AsyncGenerator[Message, None]:
+    async def requests() -> AsyncGenerator[StreamedRequest, None]:
         for metrics in ([good], [good, bad, good], [], [good]):
-            yield rpc.parse(bytes(LogMetricsRequest(metrics)))
+            yield await rpc.read(bytes(LogMetricsRequest(metrics)))
 
     answers = rpc.stream(requests())
     first, second = [LogMetricsResponse.parse(await anext(answers)) for _ in range(2)]
@@ -82,3 +83,13 @@ async def test_both_entries_of_stream_metrics_answer_alike(columnar: bool) -> No
     with pytest.raises(Invalid, match="must not be empty"):
         await anext(answers)
     assert [batch.rows for batch in queue.batches] == [1, 2]
+
+
+async def test_a_streamed_request_of_too_many_elements_is_never_made() -> None:
+    """As one message it would be forty times as large: it is counted before, as a unary one is."""
+    service = service_on(Recorder(), Limits())
+    bound = Descriptors.of_package("ingestor_api").bind(service, ColumnOptions(ReferenceDecoder, 10))
+    rpc = next(each for each in bound if each.path.endswith("/StreamMetrics"))
+    assert isinstance(await rpc.read(bytes(LogMetricsRequest([Metric()] * 10))), pa.RecordBatch)
+    with pytest.raises(Invalid, match="too many elements"):
+        await rpc.read(bytes(LogMetricsRequest([Metric()] * 11)))
