@@ -57,6 +57,29 @@ def test_what_the_document_says_is_read_and_what_is_printed_is_in_it(
     assert len(read) > 50
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_largest_float_is_in_it_both_ways(sign: int) -> None:
+    """It is printed with fewer digits than it is read with, as a number that is a little larger."""
+    everything = GetMessageClass(POOL.FindMessageTypeByName("library.v1.Everything"))
+    reader = JsonReader(everything, POOL, elements_max=10)
+    sent, answered = (
+        jsonschema_rs.validator_for(
+            {
+                "$ref": f"#/components/schemas/library.v1.Everything.{name}",
+                "components": LIBRARY["components"],
+            }
+        )
+        for name in ("Input", "Output")
+    )
+    largest = {"aFloat": sign * 3.4028234663852886e38}
+    sent.validate(largest)
+    answered.validate(json.loads(print_json(reader.read(json.dumps(largest).encode()), POOL)))
+    too_large = {"aFloat": sign * 3.5e38}
+    assert not sent.is_valid(too_large)
+    with pytest.raises(Invalid, match="too"):
+        reader.read(json.dumps(too_large).encode())
+
+
 @pytest.mark.parametrize(
     "field", ["anInt32", "aDouble", "aBool", "byInt", "anEmpty", "uints", "aTime", "aList"]
 )

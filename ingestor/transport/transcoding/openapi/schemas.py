@@ -17,17 +17,16 @@ Schema = dict[str, Any]
 
 _KEY_SIGNED, _KEY_UNSIGNED = "^(0|-?[1-9][0-9]{0,18})$", "^(0|[1-9][0-9]{0,19})$"
 _DIGITS_SIGNED, _DIGITS_UNSIGNED = "^-?[0-9]{1,19}$", "^[0-9]{1,20}$"
-_FLOAT_MAX = 3.4028234663852886e38
+# json_format reads up to the largest float, and prints that with the fewest digits that say it: a little more.
+_FLOAT_MAX_READ, _FLOAT_MAX_PRINTED = 3.4028234663852886e38, 3.4028235e38
 _NOT_FINITE: Schema = {"type": "string", "enum": ["NaN", "Infinity", "-Infinity"]}
 _INT32: Schema = {"type": "integer", "format": "int32", "minimum": -(2**31), "maximum": 2**31 - 1}
 _UINT32: Schema = {"type": "integer", "format": "uint32", "minimum": 0, "maximum": 2**32 - 1}
-_FLOAT: Schema = {"type": "number", "format": "float", "minimum": -_FLOAT_MAX, "maximum": _FLOAT_MAX}
 _SCALARS: dict[int, Schema] = {
     FieldDescriptor.CPPTYPE_INT32: _INT32,
     FieldDescriptor.CPPTYPE_UINT32: _UINT32,
     FieldDescriptor.CPPTYPE_BOOL: {"type": "boolean"},
     FieldDescriptor.CPPTYPE_DOUBLE: {"oneOf": [{"type": "number", "format": "double"}, _NOT_FINITE]},
-    FieldDescriptor.CPPTYPE_FLOAT: {"oneOf": [_FLOAT, _NOT_FINITE]},
 }
 _LONG: dict[int, Schema] = {
     FieldDescriptor.CPPTYPE_INT64: {"format": "int64", "pattern": _DIGITS_SIGNED, "examples": ["1"]},
@@ -143,6 +142,8 @@ class Schemas:
             return kinds | _LONG[field.cpp_type]
         if field.type == FieldDescriptor.TYPE_BYTES:
             return {"type": "string", "format": "byte", "contentEncoding": "base64"}
+        if field.cpp_type == FieldDescriptor.CPPTYPE_FLOAT:
+            return _float(_FLOAT_MAX_PRINTED if self._answered else _FLOAT_MAX_READ)
         return dict(_SCALARS.get(field.cpp_type, {"type": "string"}))
 
     def element(self, field: FieldDescriptor) -> Schema:
@@ -199,6 +200,11 @@ def is_wrapper(descriptor: Descriptor) -> bool:
 def is_well_known(descriptor: Descriptor) -> bool:
     """Whether JSON writes it in a way of its own, and not as an object of its fields."""
     return descriptor.full_name in _WELL_KNOWN or is_wrapper(descriptor)
+
+
+def _float(largest: float) -> Schema:
+    number: Schema = {"type": "number", "format": "float", "minimum": -largest, "maximum": largest}
+    return {"oneOf": [number, _NOT_FINITE]}
 
 
 def _reference(name: str) -> Schema:
