@@ -49,6 +49,7 @@ gen: setup ## write gen/ from proto/, METRICS.md from the declared metrics
 fuzz: setup ## drive decoders and HTTP API with hostile bytes for long; FUZZ_CASES=, API_FUZZ_CASES= and FUZZ_SEED= are heeded
 	FUZZ_CASES=$${FUZZ_CASES:-500000} API_FUZZ_CASES=$${API_FUZZ_CASES:-1000} \
 	  $(BIN)/python -m pytest tests/columns/test_fuzz.py tests/transport/openapi/test_api.py -s $(ARGS)
+	HYPOTHESIS_PROFILE=random $(BIN)/python -m pytest -m hypothesis $(ARGS)
 
 faults: setup ## break everything around a server under load, for long; FAULT_ROUNDS= and FAULT_SEED= are heeded
 	FAULT_ROUNDS=$${FAULT_ROUNDS:-20} $(BIN)/python -m pytest tests/fault tests/journal/test_log_model.py $(ARGS)

@@ -13,10 +13,17 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 
 from ingestor.storage.embedded import EmbeddedPostgres
 
 TIMESCALE = "INGESTOR_TEST_TIMESCALE_URL"
+
+# Property tests make the same examples in each run, so that it is a change that breaks them and not chance; `make
+# fuzz` makes others.
+settings.register_profile("repeated", derandomize=True)
+settings.register_profile("random", print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeated"))
 
 _numbers = itertools.count(1)
 

@@ -19,9 +19,9 @@ from ingestor.transport.rpc import Descriptors
 from tests.gateway import Gateway, gateway
 from tests.transport.openapi.browser import chromium, tab
 
-# `make fuzz` sets more; the seed is said where something fails.
+# `make fuzz` sets more, with a seed that is said where something fails; a short run always tries the same.
 CASES = int(os.environ.get("API_FUZZ_CASES", "20"))
-SEED = os.environ.get("FUZZ_SEED", str(random.randrange(10**9)))
+SEED = os.environ.get("FUZZ_SEED", str(random.randrange(10**9)) if CASES > 20 else "1")
 # The document says how a request is best written, its comments what a value may be: both sides may be wrong there.
 UNCHECKED = "positive_data_acceptance,negative_data_rejection"
 GOOD = {"serviceName": "s", "metricName": "m", "value": 1}
