@@ -54,6 +54,8 @@ class Strict:
             if not isinstance(value, dict):  # json_format takes what is empty, be it a list or a string
                 return FieldViolation("", "must be a JSON object")
             for name, item in value.items():
+                if name not in names:  # "[package.extension]"
+                    return FieldViolation("", f"{printable(name)} is an extension, which JSON can't set here")
                 field, below = names[name]
                 if below is not None and item is not None and (found := below(item)):
                     return _within(field, found)

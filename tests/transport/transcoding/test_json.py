@@ -15,7 +15,7 @@ from ingestor.errors import Invalid
 from ingestor.transport.messages import Converter
 from ingestor.transport.transcoding.json_body import JsonReader, print_json
 from ingestor.transport.transcoding.plain import PlainReader
-from tests.transport.transcoding.library import Library
+from tests.transport.library.service import Library
 
 
 def read(library: Library, body: Any) -> Any:
@@ -169,6 +169,10 @@ def test_what_proto3_json_allows_is_read(
         ({"value": {"a": [float("-inf")]}}, "value"),
         ({"any": {"@type": "type.googleapis.com/library.v1.Book", "pages": "1_0"}}, "any.pages"),
         ({"any": {"@type": "type.googleapis.com/google.protobuf.DoubleValue", "value": True}}, "any"),
+        (
+            {"any": {"@type": "type.googleapis.com/google.protobuf.MethodOptions", "[google.api.http]": {}}},
+            "any",
+        ),
         ({"any": {"@type": "type.googleapis.com/google.protobuf.Duration", "value": " 1s"}}, "any"),
         ({"any": {"@type": "type.googleapis.com/google.protobuf.Value", "value": float("nan")}}, "any"),
     ],
