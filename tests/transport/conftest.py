@@ -1,55 +1,34 @@
-"""The library's API, generated once a run as `make gen` generates ours, with a service that says what it got."""
+"""The library: one API for all tests of what knows no API of ours, served by methods that say what they got."""
 
 from __future__ import annotations
 
 import asyncio
-import importlib
-import os
-import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
-from google.api import annotations_pb2
 
-from tests.transport.transcoding.library import Library
+from tests.transport.library.compiling import compile_api
+from tests.transport.library.service import Library
 
-HERE = Path(__file__).parent
 PACKAGE = "library_api"
 
 
 @pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
-    """The generated package, bound to a service that answers and remembers."""
+def made_library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
+    """The package, generated once a run as `make gen` generates ours, and bound to its methods."""
     folder = tmp_path_factory.mktemp("library")
-    target = folder / PACKAGE
-    target.mkdir()
-    command = [
-        *(sys.executable, "-m", "grpc_tools.protoc"),
-        *(f"-I{HERE}", f"-I{Path(annotations_pb2.__file__).parents[2]}"),
-        *(f"--descriptor_set_out={target / 'descriptors.binpb'}", "--include_imports"),
-        f"--python_betterproto2_out={target}",
-        "--python_betterproto2_opt=server_generation=async",
-        "library.proto",
-    ]
-    path = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ.get('PATH', '')}"
-    subprocess.run(
-        command, check=True, cwd=folder, env={**os.environ, "PATH": path}, stdout=subprocess.DEVNULL
-    )
-    (target / "__init__.py").touch()
+    compile_api(folder / PACKAGE)
     sys.path.insert(0, str(folder))
     try:
-        api: Any = importlib.import_module(f"{PACKAGE}.library.v1")
-        yield Library(PACKAGE, api)
+        yield Library(PACKAGE)
     finally:
         sys.path.remove(str(folder))
 
 
-@pytest.fixture(autouse=True)
-def _fresh(library: Library) -> None:
-    """No test hears of another's calls."""
-    library.requests.clear()
-    library.release = asyncio.Event()
+@pytest.fixture
+def library(made_library: Library) -> Library:
+    """It, fresh: no test hears of another's calls."""
+    made_library.requests.clear()
+    made_library.release = asyncio.Event()
+    return made_library

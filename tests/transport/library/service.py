@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from importlib import import_module
 from typing import Any
 
 from google.protobuf.message import Message
@@ -14,11 +15,12 @@ from ingestor.transport.transcoding import Router
 
 
 class Library:
-    """What tests have of it. `requests` are those of all calls, typed; a call for the book `slow` waits for
-    `release`."""
+    """What tests have of it. `api` and `conformance` are its typed packages, `requests` those of all calls, typed;
+    a call for the book `slow` waits for `release`."""
 
-    def __init__(self, package: str, api: Any) -> None:
-        self.api = api
+    def __init__(self, package: str) -> None:
+        self.api: Any = import_module(f"{package}.library.v1")
+        self.conformance: Any = import_module(f"{package}.conformance.v1")
         self.requests: list[Any] = []
         self.release = asyncio.Event()
         self.cancelled = 0
@@ -32,10 +34,9 @@ class Library:
         return found
 
     def message(self, name: str) -> type[Message]:
-        """The upb class of a message."""
-        found: type[Message] = GetMessageClass(
-            self.descriptors.pool.FindMessageTypeByName(f"library.v1.{name}")
-        )
+        """The upb class of a message, of the library's or by its full name."""
+        full_name = name if "." in name else f"library.v1.{name}"
+        found: type[Message] = GetMessageClass(self.descriptors.pool.FindMessageTypeByName(full_name))
         return found
 
     def new(self, name: str, **fields: Any) -> Any:

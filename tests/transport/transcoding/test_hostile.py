@@ -14,7 +14,7 @@ from ingestor.transport.http.compression import inflated, takes_gzip
 from ingestor.transport.http.metadata import received
 from ingestor.transport.transcoding.json_body import JsonReader
 from ingestor.transport.transcoding.query import Parameters
-from tests.transport.transcoding.library import Library
+from tests.transport.library.service import Library
 
 _settings = settings(
     deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture]

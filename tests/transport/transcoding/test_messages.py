@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ingestor.transport.messages import encoder
-from tests.transport.transcoding.library import Library
+from tests.transport.library.service import Library
 
 
 def test_a_message_within_itself_can_be_an_answer(library: Library) -> None:

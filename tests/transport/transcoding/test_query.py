@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ingestor.errors import FieldViolation, Invalid
 from ingestor.transport.transcoding.query import Parameters
-from tests.transport.transcoding.library import Library
+from tests.transport.library.service import Library
 
 
 def read(library: Library, query: str, bound: tuple[str, ...] = (), body: str = "") -> Any:

@@ -21,7 +21,7 @@ from ingestor.deadline import CALLER_SAYS
 from ingestor.metadata import METADATA, CallMetadata
 from ingestor.transport.http import Content, HttpServer, compression, json_page
 from ingestor.transport.http.compression import inflated, takes_gzip
-from tests.transport.transcoding.library import Library
+from tests.transport.library.service import Library
 
 BODY_MAX = 100_000
 

@@ -12,7 +12,7 @@ from google.api.http_pb2 import CustomHttpPattern, HttpRule
 
 from ingestor.errors import Invalid, NoSuchRoute, WrongMethod
 from ingestor.transport.transcoding import Router
-from tests.transport.transcoding.library import Library
+from tests.transport.library.service import Library
 
 
 def test_further_bindings_lead_to_the_same_method(library: Library) -> None:
