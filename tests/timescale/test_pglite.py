@@ -13,8 +13,9 @@ import pytest
 from ingestor.storage.database import facts
 from ingestor.storage.migrate import migrate
 from ingestor.storage.transactions import AnyConnection, Pool
+from tests.npm import Missing
 from tests.timescale.contract import TimescaleContract
-from tests.timescale.pglite import Missing, pglite
+from tests.timescale.pglite import pglite
 
 # The first test waits for npm, which may have 15 MB to fetch.
 pytestmark = pytest.mark.timeout(120)
