@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
 from importlib import import_module
 from typing import Any
 
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from ingestor.errors import NotFound
 from ingestor.transport.columns import ReferenceDecoder
 from ingestor.transport.rpc import ColumnOptions, Descriptors, Rpc
 from ingestor.transport.transcoding import Router
@@ -101,6 +103,19 @@ class _Answers:
 
     async def find_book(self, message: Any) -> Any:
         return await self.get_book(message)
+
+    async def watch_shelf(self, message: Any) -> AsyncGenerator[Any, None]:
+        """Two books; after the first of `shelves/half` the rest is not found, and none is in `shelves/none`."""
+        if message.name == "shelves/none":
+            raise NotFound("there is no such shelf")
+        yield self.api.Book(name=f"{message.name}/books/1")
+        if message.name == "shelves/half":
+            raise NotFound("it broke")
+        yield self.api.Book(name=f"{message.name}/books/2")
+
+    async def import_books(self, messages: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
+        async for message in messages:
+            yield message
 
     async def search(self, message: Any) -> Any:
         self.library.requests.append(message)

@@ -69,7 +69,7 @@ def _testee(package: Path, folder: Path) -> Path:
 
 
 def test_the_suite_passes_but_for_what_is_known(package: Path, tmp_path: Path) -> None:
-    """Recommended cases as well as required ones, of proto2 and editions as well as of proto3."""
+    """Recommended cases as well as required ones, of proto2 as well as of proto3."""
     runner = os.environ.get("CONFORMANCE_RUNNER", str(package / "bin" / "conformance_test_runner-linux-x64"))
     known = tmp_path / "known"
     known.write_text("".join(f"{name}\n" for name in DIFFERENT))
