@@ -25,12 +25,10 @@ from ingestor.errors import (
 from ingestor.metadata import METADATA, CallMetadata
 from ingestor.transport.http.answers import (
     JSON,
-    Page,
     answer,
     begun,
     compress,
     nothing,
-    page_response,
     refuse,
     worth_compressing,
 )
@@ -38,6 +36,7 @@ from ingestor.transport.http.bodies import coding_of, decoded, is_lost, read_bod
 from ingestor.transport.http.connections import Connections
 from ingestor.transport.http.cors import Cors, is_preflight
 from ingestor.transport.http.metadata import received, sent
+from ingestor.transport.http.pages import Page, page_response
 from ingestor.transport.http.streams import Gone, Streamed
 from ingestor.transport.observing import CANCELLED, Observation, Observe, Observers, unobserved
 from ingestor.transport.status import InternalFault, answer_to, headers_of
@@ -168,7 +167,10 @@ class HttpServer:
             raise WrongMethod(msg, _PAGE_METHODS)
         try:
             async with asyncio.timeout(self._page_timeout_s):
-                return page_response(await page(), request.headers.get("If-None-Match"))
+                given = request.headers
+                return await page_response(
+                    await page(), given.get("If-None-Match"), given.get("Accept-Encoding")
+                )
         except TimeoutError:
             msg = f"{path} did not answer in time"
             raise Unavailable(msg, 1.0) from None

@@ -11,7 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ingestor.transport.http.answers import JSON, Page, fixed_page
+from ingestor.transport.http.answers import JSON
+from ingestor.transport.http.pages import Page, fixed_page
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
