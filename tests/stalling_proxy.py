@@ -1,20 +1,24 @@
-"""A TCP proxy before PostgreSQL that can stop passing anything on, as a network does that swallows packets."""
+"""A TCP proxy, before PostgreSQL or before us, that can stop passing anything on, as a network does that swallows
+packets."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from urllib.parse import parse_qs, urlsplit
+
+_Connected = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class StallingProxy:
     """Passes bytes on while `flowing` is set, and takes connections unless it refuses them."""
 
-    def __init__(self, socket_path: str) -> None:
+    def __init__(self, connect: Callable[[], Awaitable[_Connected]]) -> None:
         self.flowing = asyncio.Event()
         self.flowing.set()
-        self._socket_path = socket_path
+        self._connect = connect
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._refusing = False
@@ -25,8 +29,8 @@ class StallingProxy:
             writer.transport.abort()
             return
         self._writers.add(writer)
-        database_reader, database_writer = await asyncio.open_unix_connection(self._socket_path)
-        for source, target in ((reader, database_writer), (database_reader, writer)):
+        server_reader, server_writer = await self._connect()
+        for source, target in ((reader, server_writer), (server_reader, writer)):
             task = asyncio.create_task(self._pass(source, target, writer))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -75,11 +79,26 @@ async def stalling(database_url: str) -> AsyncIterator[tuple[str, StallingProxy]
     """The address of that database through a proxy on loopback, and the proxy."""
     parts = urlsplit(database_url)
     query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-    proxy = StallingProxy(f"{query['host']}/.s.PGSQL.{query['port']}")
-    server = await asyncio.start_server(proxy.handle, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    try:
+    path = f"{query['host']}/.s.PGSQL.{query['port']}"
+    async with _listening(partial(asyncio.open_unix_connection, path)) as (port, proxy):
         yield f"postgresql://{query['user']}@127.0.0.1:{port}{parts.path}", proxy
+
+
+@asynccontextmanager
+async def stalling_port(port: int) -> AsyncIterator[tuple[int, StallingProxy]]:
+    """The same for a port on loopback."""
+    async with _listening(partial(asyncio.open_connection, "127.0.0.1", port)) as found:
+        yield found
+
+
+@asynccontextmanager
+async def _listening(
+    connect: Callable[[], Awaitable[_Connected]],
+) -> AsyncIterator[tuple[int, StallingProxy]]:
+    proxy = StallingProxy(connect)
+    server = await asyncio.start_server(proxy.handle, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1], proxy
     finally:
         server.close()
         await proxy.end()

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from grpclib.config import Configuration
 from grpclib.const import Status
 from grpclib.protocol import EventsProcessor, H2Protocol
 from grpclib.protocol import Stream as H2Stream
@@ -20,23 +21,36 @@ from grpclib.server import Handler, Server
 from h2.errors import ErrorCodes
 from h2.events import DataReceived, Event, PingAckReceived, RequestReceived
 from h2.exceptions import ProtocolError
-from hyperframe.frame import WindowUpdateFrame
+from hyperframe.frame import PingFrame, WindowUpdateFrame
 from loguru import logger
 
 from ingestor.transport.grpc.calls import Calls, Methods
 from ingestor.transport.grpc.farewell import Farewell, Stage
 from ingestor.transport.grpc.headers import from_grpclib
 from ingestor.transport.grpc.inbox import Inbox
+from ingestor.transport.grpc.keepalive import Keepalive, Patience
 from ingestor.transport.grpc.lane import Lane, Lanes
 from ingestor.transport.observing import Observers
 from ingestor.transport.streams import Closing
+
+_PING_DATA = b"are you?"
 
 
 class DrainableServer(Server):
     """grpclib's server with `drain` before `close`."""
 
-    def __init__(self, methods: Methods, message_bytes_max: int, observers: Observers, *, lane: bool) -> None:
-        super().__init__([])
+    def __init__(
+        self,
+        methods: Methods,
+        message_bytes_max: int,
+        observers: Observers,
+        *,
+        lane: bool,
+        patience: Patience,
+    ) -> None:
+        # Its own keepalive knows nothing of the calls in the lane, and asks again after five minutes at best.
+        super().__init__([], config=Configuration(_keepalive_time=None))
+        self.patience = patience
         # As ASCII, a single other byte in a header would be an exception that ends the whole connection.
         self._h2_config.header_encoding = "latin-1"
         self._closing = Closing()
@@ -173,6 +187,7 @@ class _Connection(H2Protocol):
         self._calls = calls
         self._server = server
         self._lane: Lane | None = None
+        self._keepalive: Keepalive | None = None
 
     @property
     def open_calls(self) -> int:
@@ -192,8 +207,11 @@ class _Connection(H2Protocol):
         if self._server.lanes is not None:
             self._lane = Lane(self._server.lanes, self.connection, self.processor, self.farewell)
         self._server.made(self)
+        self._keepalive = Keepalive(self._server.patience, self._ping, self._given_up)
 
     def data_received(self, data: bytes) -> None:
+        if self._keepalive is not None:
+            self._keepalive.heard()
         # At the end data is still read, lest the kernel reset the connection, but can't be answered any more.
         if self.farewell.stage is not Stage.ENDED and not self.connection.is_closing():
             if self._lane is None:
@@ -216,6 +234,8 @@ class _Connection(H2Protocol):
             self._lane.resume_writing()
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        if self._keepalive is not None:
+            self._keepalive.stop()
         self.farewell.connection_lost()
         if self._lane is not None:
             self._lane.connection_lost()
@@ -227,6 +247,15 @@ class _Connection(H2Protocol):
         self.connection.close()
         if self._transport.get_write_buffer_size():
             self._transport.abort()  # a client that doesn't read would keep close() waiting
+
+    def _ping(self) -> None:
+        if self.farewell.stage is not Stage.ENDED and not self.connection.is_closing():
+            self.connection.flush()
+            self._transport.write(PingFrame(0, opaque_data=_PING_DATA).serialize())
+
+    def _given_up(self) -> None:
+        logger.debug("a client is gone without a word: it was pinged and did not answer")
+        self.cut_off()
 
 
 class _Events(EventsProcessor):

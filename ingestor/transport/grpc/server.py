@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from ingestor.errors import AddressProblem
 from ingestor.transport.grpc.calls import Methods
 from ingestor.transport.grpc.connections import DrainableServer
+from ingestor.transport.grpc.keepalive import Patience
 from ingestor.transport.observing import Observe, Observers, unobserved
 from ingestor.transport.rpc import Rpc
 
 
 class GrpcServer:
     """The server. `start`, then `drain` and `close`, once each. Without `lane`, every call goes grpclib's way.
-    What `observe` gives is told what became of each call."""
+    What `observe` gives is told what became of each call. Clients that are silent for longer than `patience` allows
+    are gone."""
 
     def __init__(
         self,
@@ -22,16 +24,24 @@ class GrpcServer:
         message_bytes_max: int,
         lane: bool = True,
         observe: Observe = unobserved,
+        patience: Patience = Patience(),  # noqa: B008 - it can't be changed
     ) -> None:
         self._methods = Methods(rpcs)
         self._message_bytes_max = message_bytes_max
         self._lane = lane
+        self._patience = patience
         self._observers = Observers(observe, "grpc", [rpc.path for rpc in rpcs])
         self._server: DrainableServer | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listens; returns the port. Raises AddressProblem."""
-        server = DrainableServer(self._methods, self._message_bytes_max, self._observers, lane=self._lane)
+        server = DrainableServer(
+            self._methods,
+            self._message_bytes_max,
+            self._observers,
+            lane=self._lane,
+            patience=self._patience,
+        )
         try:
             await server.start(host, port)
         except OSError as error:

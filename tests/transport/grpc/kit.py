@@ -35,9 +35,9 @@ async def serving(serve: Callable[[bytes], Awaitable[bytes]]) -> AsyncIterator[R
 
 
 @asynccontextmanager
-async def listening(rpcs: Sequence[Rpc]) -> AsyncIterator[tuple[GrpcServer, int]]:
+async def listening(rpcs: Sequence[Rpc], **options: Any) -> AsyncIterator[tuple[GrpcServer, int]]:
     """A server of these, and its port."""
-    server = GrpcServer(rpcs, message_bytes_max=2**20, lane=load({}).grpc_lane)
+    server = GrpcServer(rpcs, message_bytes_max=2**20, lane=load({}).grpc_lane, **options)
     port = await server.start("127.0.0.1", 0)
     try:
         yield server, port

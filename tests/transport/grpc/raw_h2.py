@@ -64,6 +64,11 @@ class RawClient:
         """Whether the server sent a PING that was left without an answer."""
         return bool(self._pings)
 
+    @property
+    def pings(self) -> int:
+        """How many it sent."""
+        return len(self._pings)
+
     async def connect(self, port: int) -> None:
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", port)
         self.h2.initiate_connection()
@@ -142,6 +147,13 @@ class RawClient:
         """The same, and a new stream in the same packet."""
         self._answer_pings()
         return await self.send(data)
+
+    async def answer_pings_so_far(self) -> None:
+        """Those that were left without an answer, and no others."""
+        for data in self._pings:
+            self.h2.ack(data)
+        self._pings.clear()
+        await self.flush()
 
     def _answer_pings(self) -> None:
         self.answers_pings = True
