@@ -1,8 +1,9 @@
 """Measures this server on this machine, beside the ceilings of the same run; prints tables and asserts nothing.
 
-Steps of the bulk path, ingest end to end until everything is committed (beside raw binary COPY of the same rows),
-single metrics (beside servers that only echo), and latency at a steady rate. Clients, server and database share the
-machine, so ratios within one run mean more than figures: contenders alternate, and medians are shown.
+Steps of the bulk path, what transcoding adds to a handler written by hand, ingest end to end until everything is
+committed (beside raw binary COPY of the same rows), single metrics (beside servers that only echo), and latency at
+a steady rate. Clients, server and database share the machine, so ratios within one run mean more than figures:
+contenders alternate, and medians are shown.
 
 On an embedded PostgreSQL, and where --timescale or INGESTOR_TEST_TIMESCALE_URL names a server, there too.
 """
@@ -24,12 +25,15 @@ from benchmarks.end_to_end import SERVICE, cases, committed_per_second, copy_bat
 from benchmarks.grpc_client import UnaryConnection
 from benchmarks.http_client import HttpConnection
 from benchmarks.processes import echo, embedded_server, fresh_database, ingestor
+from benchmarks.transcoding import costs
 from benchmarks.workload import Workload
 from rich.console import Console
 from rich.table import Table
 
-PARTS = ("steps", "bulk", "journal", "single", "latency")
+PARTS = ("steps", "transcoding", "bulk", "journal", "single", "latency")
 _UNARY_BODIES = 20_000
+# A turn of a second for each of four handlers.
+_TURN_REQUESTS, _TURNS_A_RUN = 8_000, 3
 _CONTENDERS = {
     "gRPC": ("stock grpclib echo", "grpcio.aio echo"),
     "HTTP": ("bare aiohttp echo",),
@@ -56,6 +60,25 @@ def steps(console: Console) -> None:
     table = _table("steps of the bulk path, alone (microseconds a row)", "step", "no labels", "4 labels")
     for plain, labeled in zip(micro.costs(0), micro.costs(4), strict=True):
         table.add_row(labeled.step, f"{plain.us:.3f}", f"{labeled.us:.3f}")
+    console.print(table)
+
+
+async def transcoding(console: Console, options: argparse.Namespace) -> None:
+    """What transcoding adds to LogMetric over HTTP, beside handlers that are written by hand."""
+    table = _table(
+        "LogMetric over HTTP into a memory queue, handlers in one process (microseconds a request)",
+        "handler",
+        "CPU time",
+        "ours adds",
+        "by the clock",
+        "ours adds",
+    )
+    console.print("LogMetric over HTTP, transcoded and by hand ...")
+    ours, *others = await costs(http_target, _TURN_REQUESTS, _TURNS_A_RUN * options.runs)
+    table.add_row(ours.handler, f"{ours.cpu_us:.1f}", "", f"{ours.wall_us:.1f}", "")
+    for each in others:
+        added = (f"{ours.cpu_us - each.cpu_us:.1f}", f"{ours.wall_us - each.wall_us:.1f}")
+        table.add_row(each.handler, f"{each.cpu_us:.1f}", added[0], f"{each.wall_us:.1f}", added[1])
     console.print(table)
 
 
@@ -182,6 +205,10 @@ async def bench(options: argparse.Namespace) -> None:
     console = Console()
     if "steps" in options.only:
         steps(console)
+    if "transcoding" in options.only:
+        await transcoding(console, options)
+    if set(options.only) <= {"steps", "transcoding"}:
+        return
     async with embedded_server() as embedded:
         if "bulk" in options.only:
             await bulk(console, "embedded PostgreSQL", embedded, options)

@@ -118,7 +118,8 @@ class Rpc:
         """Answers a typed request by the typed method."""
         answering = self._method(request)
         del request
-        return await self._encoded(await answering)
+        response = await answering
+        return await self._encoded(response) if self._lists else self._encode(response)
 
     @property
     def service(self) -> str:

@@ -32,7 +32,14 @@ from ingestor.transport.http.answers import (
     refuse,
     worth_compressing,
 )
-from ingestor.transport.http.bodies import coding_of, decoded, is_lost, read_body, unknown_expectation
+from ingestor.transport.http.bodies import (
+    body_at_hand,
+    coding_of,
+    decoded,
+    is_lost,
+    read_body,
+    unknown_expectation,
+)
 from ingestor.transport.http.connections import Connections
 from ingestor.transport.http.cors import Cors, is_preflight
 from ingestor.transport.http.metadata import received, sent
@@ -48,6 +55,8 @@ from ingestor.transport.transcoding import Matched, Route, Router, printable
 _CLOSE_S = 1.0
 
 _PAGE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+_STRAY = "what the method waited for was cancelled"
 
 Target = Route | Matched
 
@@ -139,7 +148,7 @@ class HttpServer:
             _let_read(response, request, self._cors)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        if expectation := unknown_expectation(request):
+        if "Expect" in request.headers and (expectation := unknown_expectation(request)):
             msg = f"only 100-continue can be expected, not {printable(expectation)}"
             return self._refused(Invalid(msg), request, status=417)
         path = request.rel_url.raw_path
@@ -230,11 +239,17 @@ class HttpServer:
 
     async def _run(self, target: Target, request: web.BaseRequest) -> web.Response:
         coding = coding_of(request) if target.takes_body or request.body_exists else ""
-        body = await read_body(request, self._body_bytes_max)
+        body = body_at_hand(request, self._body_bytes_max)
+        if body is None:
+            body = await read_body(request, self._body_bytes_max)
         if coding:
             body = await decoded(body, coding, self._body_bytes_max)
-        async with _cancelled_with_us():
+        try:
             text = await target.call(body, request.rel_url.raw_query_string)
+        except asyncio.CancelledError as error:
+            if _is_cancelled():
+                raise
+            raise RuntimeError(_STRAY) from error
         return answer(200, JSON, text.encode())
 
     def _refused(self, refusal: Refusal, request: web.BaseRequest, status: int | None = None) -> web.Response:
@@ -272,8 +287,7 @@ async def _cancelled_with_us() -> AsyncIterator[None]:
     except asyncio.CancelledError as error:
         if _is_cancelled():
             raise
-        msg = "what the method waited for was cancelled"
-        raise RuntimeError(msg) from error
+        raise RuntimeError(_STRAY) from error
 
 
 def _is_cancelled() -> bool:

@@ -58,7 +58,9 @@ class Route:
             answering = self.rpc.call_columns(request) if columnar else self.rpc.call(request)
             del request
         del body, plain  # the method may wait for long
-        return await self.text(await answering)
+        answer = await answering
+        # Most answers are one of a few: that all was taken.
+        return self.short.get(answer) or await self.text(answer)
 
     async def read(
         self, body: bytes, query: str = "", segments: Sequence[str] = ()
@@ -72,7 +74,6 @@ class Route:
         """The JSON of an answer."""
         if len(answer) > _SHORT_BYTES_MAX:
             return await self.aside.run(len(answer), self._print, answer)
-        # Most answers are one of a few: that all was taken.
         text = self.short.get(answer)
         if text is None:
             text = self._print(answer)
