@@ -6,11 +6,12 @@ were tried: somebody else's code runs on the developer's machine.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 Packages = Mapping[str, tuple[str, str]]
@@ -21,7 +22,7 @@ _OPTIONS = [
     *("--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"),
     *("--fetch-retries=1", "--fetch-retry-mintimeout=1000"),
 ]
-_TIMEOUT_S = 90
+TIMEOUT_S = 90
 
 
 class Missing(Exception):
@@ -41,13 +42,37 @@ def installed(label: str, packages: Packages, options: Sequence[str] = ()) -> Pa
     """The folder with the packages (in its node_modules), complete or not there at all: test runs share it. Raises
     Missing."""
     npm = tool("npm")
-    folder = _NODE_MODULES / "-".join([f".{label}", *(version for version, _ in packages.values())])
+    wanted = [f"{name}@{version}" for name, (version, _) in packages.items()]
+
+    def fill(fresh: Path) -> None:
+        _run([npm, "install", *_OPTIONS, *options, "--prefix", str(fresh), *wanted], " and ".join(wanted))
+        _check(fresh, packages)
+
+    return _shared("-".join([f".{label}", *(version for version, _ in packages.values())]), fill)
+
+
+def locked(label: str, lock: Path) -> Path:
+    """The same for what this package-lock.json has, with the package.json beside it: npm holds all of it, down to
+    what packages need in turn, against the hashes there. Raises Missing."""
+    npm = tool("npm")
+
+    def fill(fresh: Path) -> None:
+        for file in (lock, lock.with_name("package.json")):
+            shutil.copy(file, fresh)
+        _run([npm, "ci", *_OPTIONS, "--prefix", str(fresh)], f"what {lock.name} has")
+
+    return _shared(f".{label}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}", fill)
+
+
+def _shared(name: str, fill: Callable[[Path], None]) -> Path:
+    folder = _NODE_MODULES / name
     if folder.exists():
         return folder
     _NODE_MODULES.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{label}-", dir=_NODE_MODULES) as staging:
-        fresh = Path(staging) / "fresh"
-        _install(npm, fresh, packages, options)
+    with tempfile.TemporaryDirectory(prefix=".fetched-", dir=_NODE_MODULES) as staging:
+        fresh = Path(staging).resolve() / "fresh"  # npm ci gives up where it comes to a link
+        fresh.mkdir()
+        fill(fresh)
         try:
             fresh.rename(folder)
         except OSError:
@@ -56,19 +81,15 @@ def installed(label: str, packages: Packages, options: Sequence[str] = ()) -> Pa
     return folder
 
 
-def _install(npm: str, folder: Path, packages: Packages, options: Sequence[str]) -> None:
-    wanted = [f"{name}@{version}" for name, (version, _) in packages.items()]
-    command = [npm, "install", *_OPTIONS, *options, "--prefix", str(folder), *wanted]
-    folder.mkdir()
+def _run(command: Sequence[str], wanted: str) -> None:
     try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=_TIMEOUT_S)
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        msg = f"npm took more than {_TIMEOUT_S} s"
+        msg = f"npm took more than {TIMEOUT_S} s"
         raise Missing(msg) from None
     except subprocess.CalledProcessError as error:
-        msg = f"npm can't install {' and '.join(wanted)}: {_first_line(error.stderr)}"
+        msg = f"npm can't install {wanted}: {_first_line(error.stderr)}"
         raise Missing(msg) from error
-    _check(folder, packages)
 
 
 def _check(folder: Path, packages: Packages) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sysconfig
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import grpc.aio
@@ -17,6 +14,7 @@ from google.rpc.code_pb2 import Code
 from grpclib.reflection.v1 import reflection_pb2 as v1
 from grpclib.reflection.v1alpha import reflection_pb2 as v1alpha
 
+from tests.clients.buf import buf_curl
 from tests.gateway import Gateway
 
 SERVICES = [
@@ -135,36 +133,17 @@ async def test_what_is_not_there_is_an_answer(running: Gateway, version: Any) ->
     assert codes == [Code.NOT_FOUND] * 7 + [Code.INVALID_ARGUMENT, Code.OK]
 
 
-async def buf_curl(running: Gateway, method: str, *options: str, body: str = "") -> list[Any]:
-    """What `buf curl` prints, which knows nothing of the server but its address."""
-    buf = Path(sysconfig.get_path("scripts")) / "buf"
-    process = await asyncio.create_subprocess_exec(
-        buf,
-        *("curl", "--protocol", "grpc", "--http2-prior-knowledge", *options, *(["-d", "@-"] if body else [])),
-        f"http://{running.grpc_address}/{method}",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate(body.encode())
-    assert process.returncode == 0, err.decode()
-    decoder, text, found = json.JSONDecoder(), out.decode().strip(), []
-    while text:
-        value, end = decoder.raw_decode(text)
-        found.append(value)
-        text = text[end:].strip()
-    return found
-
-
 @pytest.mark.parametrize("reflection", ["grpc-v1", "grpc-v1alpha"])
 async def test_buf_curl_needs_no_proto(running: Gateway, reflection: str) -> None:
     """A unary call and a stream of requests, by reflection alone."""
     options = ("--reflect-protocol", reflection)
     metric = {"serviceName": "s", "metricName": "m", "value": 1}
     service = SERVICES[0]
-    answers = await buf_curl(running, f"{service}/LogMetric", *options, body=json.dumps(metric))
+    answers = await buf_curl(running.grpc_address, f"{service}/LogMetric", *options, body=json.dumps(metric))
     assert answers == [{"success": True}]
     requests = "\n".join(json.dumps({"metrics": [metric] * size}) for size in (1, 2, 3))
-    answers = await buf_curl(running, f"{service}/StreamMetrics", *options, body=requests)
+    answers = await buf_curl(running.grpc_address, f"{service}/StreamMetrics", *options, body=requests)
     assert answers == [{"accepted": str(size)} for size in (1, 2, 3)]
-    assert await buf_curl(running, "grpc.health.v1.Health/Check", *options) == [{"status": "SERVING"}]
+    assert await buf_curl(running.grpc_address, "grpc.health.v1.Health/Check", *options) == [
+        {"status": "SERVING"}
+    ]
