@@ -433,12 +433,16 @@ async def test_the_identity_encoding_is_none(running: Gateway) -> None:
 
 
 async def test_a_client_that_waits_is_asked_for_its_body() -> None:
-    """`Expect: 100-continue`, as curl sends it with large bodies: refused at once, or asked for."""
+    """`Expect: 100-continue`, as curl sends it with large bodies: refused at once, or asked for, unless the body is
+    there already."""
     async with serving() as (_, port), raw(port) as client:
         await client.begin()
         client.writer.write(b"2\r\nhi\r\n0\r\n\r\n")
         status, _, body = await client.answer()
         assert (status, body) == (200, b"hi")
+        client.writer.write(POST + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\nho")
+        status, _, body = await client.answer()
+        assert (status, body) == (200, b"ho")
         client.writer.write(POST + b"Expect: 100-continue\r\nContent-Length: 1001\r\n\r\n")
         assert (await client.answer())[0] == 413
 
