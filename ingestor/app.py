@@ -15,11 +15,14 @@ from functools import partial
 from loguru import logger
 
 from ingestor import __version__
+from ingestor.access import Gate, Keys, KeysFile, Watch
 from ingestor.batching import Backoff
-from ingestor.errors import DataDirProblem
+from ingestor.errors import BadSetting, DataDirProblem
 from ingestor.journal import DiskJournal, RequestIds
 from ingestor.journals import Journal, disk_journal, memory_journal
 from ingestor.model import Ack, Limits, Rules
+from ingestor.permissions import NEEDS
+from ingestor.series_guard import SeriesGuard
 from ingestor.service import AckPolicy, IngestorService
 from ingestor.settings import Settings
 from ingestor.storage.database import Database
@@ -68,6 +71,8 @@ class App:
         self._lost = 0
         self._embedded_problem: str | None = None
         self._journal: Journal | None = None
+        self._gate = Gate(NEEDS)
+        self._keys = Watch(KeysFile(settings.keys_path), self._gate)
         self._storing = Storing(
             settings, self.telemetry, lambda: self.database_url, lambda: self._embedded_problem
         )
@@ -87,6 +92,7 @@ class App:
         asyncio.get_running_loop().set_exception_handler(told_by_nobody)
         try:
             self._start_measuring()
+            self._start_keys()
             if self.settings.embedded:
                 await self._start_embedded()
             journal, requests = await self._open_journal()
@@ -116,6 +122,15 @@ class App:
     def _start_measuring(self) -> None:
         lag = asyncio.create_task(measure_lag(self.telemetry.loop_lag.observe), name="loop-lag")
         self._ends.callback(lag.cancel)
+
+    def _start_keys(self) -> None:
+        self._keys.begin()
+        check_keys(self.settings, self._gate.keys)
+        watching = asyncio.create_task(self._keys.look_again(), name="keys")
+        self._ends.callback(watching.cancel)
+        self.telemetry.watch_keys(
+            valid=self._gate.valid, problem=lambda: float(self._keys.problem is not None)
+        )
 
     async def _start_embedded(self) -> None:
         embedded = EmbeddedPostgres(self.settings.data_dir)
@@ -199,7 +214,12 @@ class App:
         limits = Limits(time_past_max=settings.time_past_max, time_future_max=settings.time_future_max)
         default = journal.default_level if settings.ack is None else Ack[settings.ack.upper()]
         acks = AckPolicy(default, settings.commit_wait_max.total_seconds())
-        service = IngestorService(journal, requests, Rules(limits), acks=acks, telemetry=self.telemetry)
+        series = SeriesGuard(
+            settings.series_per_hour_max, dry_run=settings.series_per_hour_dry_run, telemetry=self.telemetry
+        )
+        service = IngestorService(
+            journal, requests, Rules(limits), acks=acks, telemetry=self.telemetry, series=series
+        )
 
         def observe(path: str, protocol: str) -> Observed:
             return self.telemetry.calls.count(path.removeprefix("/"), protocol).ended
@@ -216,6 +236,7 @@ class App:
             message_bytes_max=settings.message_bytes_max,
             lane=settings.grpc_lane,
             observe=observe,
+            gate=self._gate,
         )
         http = HttpServer(
             Router(rpcs, descriptors.pool, elements_max=limits.rows_max),
@@ -223,6 +244,7 @@ class App:
             body_bytes_max=settings.message_bytes_max,
             observe=observe,
             cors_origins=settings.allowed_origins,
+            gate=self._gate,
         )
         self.telemetry.watch_calls(grpc=lambda: grpc.in_flight, http=lambda: http.in_flight)
         self._ends.push_async_callback(self._close_fronts, grpc, watch, http)
@@ -252,13 +274,28 @@ class App:
                 return f"the journal can't be written: {journal.problem}"
             return f"the queue is full ({journal.held_rows} metrics wait)" if journal.full else None
 
+        async def keys() -> str | None:
+            return self._keys.problem
+
         health = Health()
         health.add("accepting", accepting)
         health.add("queue", room)
         # A disk journal takes metrics without it, which is what it is for.
         health.add("worker", self._storing.death)
         health.add("database", self._storing.problem, vital=not journal.durable)
+        # Those that are known stay in force.
+        health.add("keys", keys, vital=False)
         return health
+
+
+def check_keys(settings: Settings, keys: Keys | None) -> None:
+    """Raises BadSetting when there are none, and others than this machine could call."""
+    if not (keys and keys.all) and not (settings.listens_on_loopback or settings.insecure):
+        msg = (
+            f"HOST={settings.host} listens beyond loopback, and {settings.keys_path} has no keys:"
+            " make one with `ingestor keys create`, or put INSECURE=true beside it if the network is private"
+        )
+        raise BadSetting(msg)
 
 
 async def _serving(health: Health) -> bool:

@@ -1,4 +1,5 @@
-"""The command `ingestor`: serve, migrate, check, journal, dead-letters and demo, with a flag for every setting.
+"""The command `ingestor`: serve, migrate, check, keys, journal, dead-letters and demo, with a flag for every
+setting.
 
 Whatever goes wrong for a reason that an operator can mend is one line on stderr and an exit code. The module
 imports next to nothing, because a Ctrl-C while others are imported is no reason for a traceback either.
@@ -73,7 +74,7 @@ def _run(command: str, given: dict[str, Any]) -> int:
     options = {name: given.pop(name) for name in tuple(given) if name not in Settings.model_fields}
     settings = load(given)
     logs.configure(settings.log_format, settings.log_level)
-    if command in ("journal", "dead-letters"):
+    if command in ("keys", "journal", "dead-letters"):
         return _run_action(command, settings, options)
     from ingestor import commands  # a bad setting need not wait for pyarrow
 
@@ -82,8 +83,14 @@ def _run(command: str, given: dict[str, Any]) -> int:
 
 
 def _run_action(command: str, settings: Settings, options: dict[str, Any]) -> int:
-    """`ingestor journal ACTION` and `ingestor dead-letters ACTION`."""
+    """`ingestor keys ACTION`, `ingestor journal ACTION` and `ingestor dead-letters ACTION`."""
     action = options.pop("action")
+    code: int
+    if command == "keys":
+        from ingestor import keys_commands
+
+        code = getattr(keys_commands, action)(settings, **options)
+        return code
     if command == "dead-letters":
         from ingestor import dead_letters
 
@@ -92,7 +99,7 @@ def _run_action(command: str, settings: Settings, options: dict[str, Any]) -> in
 
     if action == "adopt":
         return _with_loop(_until_signalled(journal_commands.adopt(settings)))
-    code: int = getattr(journal_commands, action)(settings, **options)
+    code = getattr(journal_commands, action)(settings, **options)
     return code
 
 
@@ -163,6 +170,7 @@ def _parser() -> argparse.ArgumentParser:
         ("check", "validate the settings, try the database and the ports, say what would be used"),
     ):
         _add_settings(_parser_of(commands, name, summary))
+    _add_keys(commands)
     _add_journal(commands)
     _add_dead_letters(commands)
     show = "start a server on a temporary database, send it a load, show what was stored"
@@ -182,6 +190,53 @@ def _parser() -> argparse.ArgumentParser:
         help="how many to send (default: %(default)s)",
     )
     return parser
+
+
+def _add_keys(commands: Any) -> None:
+    about = "the keys that callers send, in KEYS_FILE: make, list and revoke them; a running server notices"
+    actions = _with_actions(commands, "keys", about)
+    create = _action(
+        actions,
+        "create",
+        "make a key, and print its secret, which nobody can ever be told again; with the first one keys are needed",
+    )
+    create.add_argument("name", metavar="NAME", help="who will use it")
+    create.add_argument(
+        "--scope",
+        dest="scopes",
+        action="append",
+        metavar="SCOPE",
+        help="what it allows: write, write:PREFIX (only services whose names begin so), read, read:PREFIX, admin;"
+        " may be repeated",
+    )
+    create.add_argument(
+        "--expires-in",
+        dest="expires_in",
+        metavar="DURATION",
+        help="for how long, such as 90d (default: for ever)",
+    )
+    create.add_argument(
+        "--replacing",
+        metavar="ID",
+        help="be the same caller as this key, with its scopes and rates; both are valid until that one is revoked",
+    )
+    create.add_argument("--requests-per-s", type=_rate, metavar="N", help="requests a second at most")
+    create.add_argument("--metrics-per-s", type=_rate, metavar="N", help="metrics a second at most")
+    create.add_argument(
+        "--series-per-hour", type=_positive, metavar="N", help="in place of SERIES_PER_HOUR_MAX"
+    )
+    create.add_argument(
+        "--certificate-name",
+        dest="certificate_names",
+        action="append",
+        metavar="NAME",
+        help="a name in client certificates (subjectAltName, else the common name) that stand for the key; may be"
+        " repeated",
+    )
+    listed = _action(actions, "list_", "print all keys with their state, never a secret", name="list")
+    listed.add_argument("--json", dest="as_json", action="store_true", help="as lines of JSON")
+    revoked = _action(actions, "revoke", "end a key's validity; servers notice within seconds")
+    revoked.add_argument("id_", metavar="ID")
 
 
 def _add_journal(commands: Any) -> None:
@@ -315,6 +370,19 @@ def _moment(text: str) -> datetime:
         msg = "must be a time such as 2026-01-02 or 2026-01-02T03:04:05Z"
         raise argparse.ArgumentTypeError(msg) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _rate(text: str) -> float:
+    import argparse
+
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0.001 <= rate <= 1e9:
+        msg = "must be a number between 0.001 and 1,000,000,000"
+        raise argparse.ArgumentTypeError(msg)
+    return rate
 
 
 def _positive(text: str) -> int:

@@ -9,12 +9,14 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from loguru import logger
 
 from ingestor import __version__
-from ingestor.app import App
+from ingestor.access import KeysFile
+from ingestor.app import App, check_keys
 from ingestor.database_address import database_url
 from ingestor.errors import AddressProblem, DataDirProblem, StartupError
 from ingestor.garbage import collected_aside
@@ -87,6 +89,10 @@ async def check(settings: Settings) -> int:
     else:
         say(f"database  {found}")
     try:
+        say(f"keys      {_look_at_keys(settings)}")
+    except StartupError as error:
+        problems.append(error)
+    try:
         say(f"journal   {_look_at_journal(settings)}")
     except StartupError as error:
         problems.append(error)
@@ -111,6 +117,16 @@ async def _look_at_database(settings: Settings) -> str:
     where = f"embedded in {settings.data_dir}: " if settings.embedded else ""
     todo = ", ".join(f"{migration.version:04} {migration.name}" for migration in pending)
     return f"{where}{facts}; metrics is {_kind(facts.table)}; migrations to apply: {todo or 'none'}"
+
+
+def _look_at_keys(settings: Settings) -> str:
+    found = KeysFile(settings.keys_path).read()
+    keys = None if found is None else found[1]
+    check_keys(settings, keys)
+    if keys is None or not keys.all:
+        return f"none in {settings.keys_path}: callers need none"
+    valid = sum(key.state(datetime.now(UTC)) == "valid" for key in keys.all)
+    return f"{valid} valid, of {len(keys.all)} in {settings.keys_path}"
 
 
 def _look_at_journal(settings: Settings) -> str:

@@ -96,6 +96,18 @@ class Unavailable(Later):
     """The server is stopping, or can't do its work at the moment."""
 
 
+class TooFast(Later):
+    """The caller's key allows no more at the moment: nothing was taken."""
+
+
+class Unauthenticated(Refusal):
+    """Nobody knows who calls: there is no key, or none that is valid."""
+
+
+class Forbidden(Refusal):
+    """It is known who calls, and they may not do this: permanent for this key."""
+
+
 class Conflict(Refusal):
     """The request_id was used before, for a request that asked for something else: permanent."""
 

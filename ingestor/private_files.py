@@ -13,6 +13,7 @@ import errno
 import fcntl
 import os
 import stat
+from pathlib import Path
 
 
 class NotPrivate(Exception):
@@ -51,3 +52,44 @@ def lock(fd: int) -> None:
         raise LockHeld(os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown") from None
     os.ftruncate(fd, 0)
     os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+
+
+def replace_private(path: Path, content: bytes) -> None:
+    """Puts a file with this content under the name, in one step that outlives a power loss. It belongs to whoever
+    the old one belongs to, or else its directory: root may write what the server is to read. Raises NotPrivate
+    when there is something else under the name, OSError."""
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    new = f".{path.name}.{os.getpid()}.new"
+    try:
+        owner = _owner(path.name, directory)
+        fd = open_private(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, dir_fd=directory)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(content)
+                file.flush()
+                if os.geteuid() == 0:
+                    os.fchown(fd, owner.st_uid, owner.st_gid)
+                os.fsync(fd)
+            os.rename(new, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+        except BaseException:  # whatever it is, nothing half done is left; it is raised again
+            os.unlink(new, dir_fd=directory)
+            raise
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _owner(name: str, directory: int) -> os.stat_result:
+    try:
+        fd = open_private(name, os.O_RDONLY | os.O_NONBLOCK, dir_fd=directory)
+    except FileNotFoundError:
+        return os.fstat(directory)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            msg = f"{name} is a symbolic link: change the file that it leads to"
+            raise NotPrivate(msg) from None
+        raise
+    try:
+        return os.fstat(fd)
+    finally:
+        os.close(fd)

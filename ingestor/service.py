@@ -7,7 +7,16 @@ request asks for; it never stores anything itself.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence, Sized
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+    Sized,
+)
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -16,6 +25,7 @@ from types import MappingProxyType
 from typing import Protocol, TypeAlias, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from ingestor_api.analytics.v1 import (
     AckLevel,
     AnalyticsServiceBase,
@@ -29,14 +39,17 @@ from ingestor_api.analytics.v1 import (
 )
 
 from ingestor.answers import decoded, encoded, nothing_right, told, with_dead
+from ingestor.caller import CALLER
 from ingestor.deadline import CALLER_SAYS
 from ingestor.errors import (
     Conflict,
     FieldViolation,
+    Forbidden,
     Invalid,
     Later,
     NotStored,
     Overloaded,
+    TooFast,
     TooLate,
 )
 from ingestor.model import Ack, DeadRow, LabelSet, MetricBatch, Request, Row, Rules, label_set
@@ -44,6 +57,7 @@ from ingestor.model.columns import Checked, ColumnRules, Rejected
 from ingestor.model.fingerprint import rows_fingerprint, series_fingerprint
 from ingestor.model.labels import NO_LABELS
 from ingestor.model.rules import MetricFields, PlainMetric, name_problem
+from ingestor.series_guard import SeriesGuard
 from ingestor.telemetry import Telemetry
 from ingestor.timestamps import from_nanos, microseconds
 
@@ -55,6 +69,10 @@ _UNLABELED: Mapping[int, str] = MappingProxyType({})
 _REQUEST_ID_BYTES_MAX = 128
 # A stream that finds no room comes back so soon: the queue's own wait for it lies between.
 _ROOM_RETRY_S = 0.1
+# What a stream waits at most for its key's rate; then it is refused as others are. A server that stops waits
+# for it.
+_RATE_WAIT_S_MAX = 10.0
+_NAME_SHOWN_MAX = 100
 _ACKS: Mapping[int, Ack] = MappingProxyType({ack.value: ack for ack in Ack})
 
 ResultT = TypeVar("ResultT")
@@ -111,6 +129,7 @@ class IngestorService(AnalyticsServiceBase):
         *,
         acks: AckPolicy,
         telemetry: Telemetry,
+        series: SeriesGuard | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._queue = queue
@@ -119,11 +138,14 @@ class IngestorService(AnalyticsServiceBase):
         self._column_rules = ColumnRules(rules)
         self._acks = acks
         self._telemetry = telemetry
+        self._series = series or SeriesGuard(0, dry_run=False, telemetry=telemetry)
         self._clock = clock
 
     async def log_metric(self, message: LogMetricRequest) -> LogMetricResponse:
-        """Takes one metric. Raises Invalid, Conflict, Overloaded or Unavailable, and then it took nothing;
-        NotStored or TooLate while it waits for the commit."""
+        """Takes one metric. Raises Invalid, Forbidden, Conflict, TooFast, Overloaded or Unavailable, and then it
+        took nothing; NotStored or TooLate while it waits for the commit."""
+        _permit(lambda: [message.service_name])
+        CALLER.get().spend(1)
         ack = self._ack(message.ack, 1)
         request = self._named(message.request_id, 1, lambda: self._rows_fingerprint("LogMetric", [message]))
         if request is None:
@@ -147,11 +169,18 @@ class IngestorService(AnalyticsServiceBase):
             self._count_rejected(1)
             raise Invalid.fields(violations)
         row, labels = _row(message, now)
-        return MetricBatch.of_row(row, {labels.id: labels.document} if labels else _UNLABELED)
+        batch = MetricBatch.of_row(row, {labels.id: labels.document} if labels else _UNLABELED)
+        try:
+            self._series.within(Checked(batch, []))
+        except TooFast:
+            self._count_rejected(1)
+            raise
+        return batch
 
     async def log_metrics(self, message: LogMetricsRequest) -> LogMetricsResponse:
         """Takes those metrics of a batch that keep the rules, and lists the others. Raises Invalid when none does,
-        Conflict, Overloaded or Unavailable, and then it took nothing; TooLate while it waits for the commit."""
+        Forbidden, Conflict, TooFast, Overloaded or Unavailable, and then it took nothing; TooLate while it waits
+        for the commit."""
         call, check = self._typed_metrics_call(message)
         del message
         return await self._logged(call, check)
@@ -159,6 +188,7 @@ class IngestorService(AnalyticsServiceBase):
     def _typed_metrics_call(self, message: LogMetricsRequest) -> tuple[_Call, _Check]:
         metrics = message.metrics
         self._check_size(len(metrics))
+        _permit(lambda: [metric.service_name for metric in metrics])
         fingerprint = partial(self._rows_fingerprint, "LogMetrics", metrics)
         call = self._call(message.ack, message.request_id, len(metrics), fingerprint)
         return call, lambda: _made(self._checked(metrics))
@@ -187,6 +217,7 @@ class IngestorService(AnalyticsServiceBase):
     def _metrics_call(self, columns: pa.RecordBatch) -> tuple[_Call, _Check]:
         metrics = columns.column("metrics").values
         self._check_size(len(metrics))
+        _permit(lambda: _distinct_services(metrics))
         fingerprint = partial(self._column_rules.fingerprint, "LogMetrics", metrics)
         call = self._call(*_terms(columns), len(metrics), fingerprint)
         return call, partial(self._checked_once, self._column_rules.check, [metrics], len(metrics))
@@ -212,11 +243,12 @@ class IngestorService(AnalyticsServiceBase):
 
     async def write_series(self, message: WriteSeriesRequest) -> WriteSeriesResponse:
         """Takes those points of some series that keep the rules, and lists the others. Raises Invalid when none
-        does or a series' lists differ in length, Conflict, Overloaded or Unavailable, and then it took nothing;
-        TooLate while it waits for the commit."""
+        does or a series' lists differ in length, Forbidden, Conflict, TooFast, Overloaded or Unavailable, and
+        then it took nothing; TooLate while it waits for the commit."""
         series = message.series
         lengths = [(len(each.time_unix_nano), len(each.value)) for each in series]
         self._check_series(lengths)
+        _permit(lambda: [each.service_name for each in series])
         points = [
             PlainMetric(each.service_name, each.metric_name, value, from_nanos(nanos), each.labels)
             for each in series
@@ -244,6 +276,7 @@ class IngestorService(AnalyticsServiceBase):
         lengths = [series.field(name).value_lengths().to_pylist() for name in ("time_unix_nano", "value")]
         self._check_series(list(zip(*lengths, strict=True)))
         points = sum(lengths[0])
+        _permit(lambda: _distinct_services(series))
         fingerprint = partial(self._column_rules.series_fingerprint, "WriteSeries", series)
         call = self._call(*_terms(columns), points, fingerprint)
         return call, partial(self._checked_once, self._column_rules.check_series, [series], points)
@@ -263,6 +296,7 @@ class IngestorService(AnalyticsServiceBase):
     async def _answered(self, call: _Call, check: _Check, list_name: str) -> tuple[int, list[RejectedMetric]]:
         """Takes what is good of a request's `list_name`, unless that was done before; how many that were, and the
         others with their reasons."""
+        await self._spend(call)
         if call.request is None:
             return await self._taken(call, await check(), list_name)
         async with self._once(call.request, call.rows) as earlier:
@@ -272,7 +306,22 @@ class IngestorService(AnalyticsServiceBase):
             rejected = await _aside_if_many(decoded, earlier.request.rejected)
             return earlier.request.accepted - len(dead), with_dead(rejected, dead, call.rows)
 
+    async def _spend(self, call: _Call) -> None:
+        """Of what the caller's key allows a second. Raises TooFast; a stream waits a little before."""
+        try:
+            CALLER.get().spend(call.rows)
+        except TooFast as refusal:
+            if not call.waits_for_room or refusal.retry_after_s > _RATE_WAIT_S_MAX:
+                raise
+            await asyncio.sleep(refusal.retry_after_s)
+            CALLER.get().spend(call.rows)
+
     async def _taken(self, call: _Call, checked: Checked, list_name: str) -> tuple[int, list[RejectedMetric]]:
+        try:
+            checked = self._series.within(checked)
+        except TooFast:
+            self._count_rejected(call.rows)
+            raise
         if checked.batch is None:
             self._count_rejected(len(checked.rejected))
             raise nothing_right(checked.rejected, list_name)
@@ -370,7 +419,7 @@ class IngestorService(AnalyticsServiceBase):
         if problem := name_problem(request_id, _REQUEST_ID_BYTES_MAX):
             self._count_rejected(rows)
             raise Invalid.fields([FieldViolation("request_id", problem)])
-        return Request("", request_id, fingerprint(), rows)
+        return Request(CALLER.get().id, request_id, fingerprint(), rows)
 
     def _rows_fingerprint(self, method: str, metrics: Sequence[MetricFields]) -> bytes:
         return rows_fingerprint(method, metrics, self._rules.limits)
@@ -419,6 +468,22 @@ class _Call:
     def patient(self) -> _Call:
         """The same, but it waits for room."""
         return replace(self, waits_for_room=True)
+
+
+def _permit(service_names: Callable[[], Iterable[str]]) -> None:
+    """Raises Forbidden, with the first of these that the caller may not write: nothing of the request is taken."""
+    caller = CALLER.get()
+    if caller.writes_all:
+        return
+    for name in service_names():
+        if not caller.may_write(name):
+            shown = ", ".join(f"{prefix}*" for prefix in caller.write_prefixes)
+            msg = f"the key may not write metrics of {name[:_NAME_SHOWN_MAX]!r}, only of {shown}: nothing was taken"
+            raise Forbidden(msg)
+
+
+def _distinct_services(rows: pa.StructArray) -> list[str]:
+    return list(pc.unique(rows.flatten()[0]).to_pylist())
 
 
 def _terms(columns: pa.RecordBatch) -> tuple[int, str]:

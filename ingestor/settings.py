@@ -22,6 +22,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -104,6 +105,22 @@ class Settings(BaseSettings):
     insecure: bool = Field(
         default=False,
         description="listen beyond loopback, although anyone who reaches the ports may then write",
+    )
+    keys_file: Path | None = Field(
+        default=None,
+        description="the file of keys, which `ingestor keys` writes (default: keys in DATA_DIR). Without any,"
+        " callers need none",
+    )
+    series_per_hour_max: int = Field(
+        default=0,
+        ge=0,
+        le=1_000_000,
+        description="distinct series that may be written within an hour with each key, or by all where no keys are"
+        " needed; metrics of new ones beyond are rejected. 0 is no bound",
+    )
+    series_per_hour_dry_run: bool = Field(
+        default=False,
+        description="reject nothing beyond SERIES_PER_HOUR_MAX, only log and count whose metrics it would be",
     )
     batch_size: int = Field(
         default=20_000,
@@ -215,13 +232,13 @@ class Settings(BaseSettings):
                 raise ValueError(msg)
         return ",".join(origins)
 
-    @field_validator("data_dir", mode="before")
+    @field_validator("data_dir", "keys_file", mode="before")
     @classmethod
-    def _directory(cls, value: object) -> object:
+    def _path(cls, value: object, info: ValidationInfo) -> object:
         if not isinstance(value, str):
             return value
         if not value.strip():
-            msg = "must name a directory"
+            msg = "must name a file" if info.field_name == "keys_file" else "must name a directory"
             raise ValueError(msg)
         try:
             return Path(value).expanduser()
@@ -307,6 +324,11 @@ class Settings(BaseSettings):
     def allowed_origins(self) -> tuple[str, ...]:
         """CORS_ORIGINS, one by one."""
         return tuple(self.cors_origins.split(",")) if self.cors_origins else ()
+
+    @property
+    def keys_path(self) -> Path:
+        """Where the keys are."""
+        return self.data_dir / "keys" if self.keys_file is None else self.keys_file
 
     @property
     def listens_on_loopback(self) -> bool:

@@ -76,10 +76,12 @@ class Declaring:
             getattr(self, name)
 
 
-def counter(name: str, what: str, moves: str, *, unit: str) -> Declared[Counter]:
+def counter(
+    name: str, what: str, moves: str, *, unit: str, labels: tuple[str, ...] = ()
+) -> Declared[Counter]:
     """A counter; its name ends in `_total`."""
-    family = Family(name, "counter", what, moves, unit)
-    return Declared((family,), lambda registry: Counter(name, family.help, registry=registry))
+    family = Family(name, "counter", what, moves, unit, labels)
+    return Declared((family,), lambda registry: Counter(name, family.help, labels, registry=registry))
 
 
 def gauge(name: str, what: str, moves: str, *, unit: str, labels: tuple[str, ...] = ()) -> Declared[Gauge]:

@@ -78,6 +78,26 @@ class Telemetry(Declaring):
         "Moves when valid metrics find no room in the queue, or the queue closed: nothing of them was taken.",
         unit="metrics",
     )
+    series_limited = counter(
+        "ingestor_series_limited_total",
+        "Metrics of new series beyond SERIES_PER_HOUR_MAX, by key (empty: without one).",
+        "Moves when a metric's series is not among those of the last hour, and there are too many: it is rejected,"
+        " or with SERIES_PER_HOUR_DRY_RUN stored all the same.",
+        unit="metrics",
+        labels=("key",),
+    )
+    keys_valid = gauge(
+        "ingestor_keys_valid",
+        "Keys that are valid.",
+        "Read when scraped; 0 also where none are needed.",
+        unit="keys",
+    )
+    keys_problem = gauge(
+        "ingestor_keys_problem",
+        "Whether the file of keys can't be used, so that those known before stay in force (1), or not (0).",
+        "Read when scraped: what the last look at KEYS_FILE found.",
+        unit="boolean",
+    )
     pending = gauge(
         "ingestor_metrics_pending",
         "Metrics queued or being stored.",
@@ -214,6 +234,11 @@ class Telemetry(Declaring):
         """Reads the calls under way of each protocol from its function whenever they are scraped."""
         for protocol, calls_in_flight in in_flight.items():
             self.calls_in_flight.labels(protocol).set_function(calls_in_flight)
+
+    def watch_keys(self, *, valid: Callable[[], float], problem: Callable[[], float]) -> None:
+        """Reads the gauges of keys from these functions whenever they are scraped."""
+        self.keys_valid.set_function(valid)
+        self.keys_problem.set_function(problem)
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format, to be served as `CONTENT_TYPE`."""

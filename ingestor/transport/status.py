@@ -33,7 +33,10 @@ TABLE: dict[type[errors.Refusal], Answer] = {
     errors.Invalid: Answer(Code.INVALID_ARGUMENT, 400),
     errors.TooLarge: Answer(Code.RESOURCE_EXHAUSTED, 413),
     errors.Overloaded: Answer(Code.RESOURCE_EXHAUSTED, 429),
+    errors.TooFast: Answer(Code.RESOURCE_EXHAUSTED, 429),
     errors.Unavailable: Answer(Code.UNAVAILABLE, 503),
+    errors.Unauthenticated: Answer(Code.UNAUTHENTICATED, 401),
+    errors.Forbidden: Answer(Code.PERMISSION_DENIED, 403),
     errors.Conflict: Answer(Code.ALREADY_EXISTS, 409),
     errors.NotStored: Answer(Code.FAILED_PRECONDITION, 400),
     errors.TooLate: Answer(Code.DEADLINE_EXCEEDED, 504),
@@ -45,6 +48,8 @@ TABLE: dict[type[errors.Refusal], Answer] = {
 }
 DETAILS: tuple[type[Message], ...] = (BadRequest, RetryInfo)
 """All that `details_of` gives."""
+CHALLENGE = "Bearer"
+"""How a key is to be sent (RFC 6750)."""
 INTERNAL = Answer(Code.INTERNAL, 500)
 
 
@@ -83,11 +88,13 @@ def details_of(refusal: errors.Refusal) -> list[Message]:
 
 
 def headers_of(refusal: errors.Refusal) -> dict[str, str]:
-    """The HTTP headers that go with it: Retry-After in whole seconds, or Allow."""
+    """The HTTP headers that go with it: Retry-After in whole seconds, Allow, or WWW-Authenticate."""
     if isinstance(refusal, errors.Later):
         return {"Retry-After": str(max(1, math.ceil(refusal.retry_after_s)))}
     if isinstance(refusal, errors.WrongMethod):
         return {"Allow": ", ".join(refusal.allowed)}
+    if isinstance(refusal, errors.Unauthenticated):
+        return {"WWW-Authenticate": CHALLENGE}
     return {}
 
 

@@ -14,7 +14,8 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, nullcontext
 
-from ingestor.errors import Unavailable
+from ingestor.caller import CALLER, Caller
+from ingestor.errors import TooFast, Unavailable
 from ingestor.transport.rpc import Rpc, StreamedRequest
 
 _RETRY_AFTER_S = 1.0
@@ -65,18 +66,48 @@ async def run(
     takes one message for it. Raises Refusal, and what the method raises."""
     # Of a single request nothing can be half done that its client would have to know; of several the one in hand is
     # answered, if its client takes that.
+    caller = CALLER.get()
     waiting, grace_s = (nullcontext, _LAST_ANSWER_S) if rpc.client_streaming else (closing.waiting, 0.0)
-    async with aclosing(given) as requests, aclosing(rpc.stream(requests)) as answers:
+    async with (
+        aclosing(_let_in(given, caller, closing)) as requests,
+        aclosing(rpc.stream(requests)) as answers,
+    ):
         while True:
             async with waiting():
                 answer = await anext(answers, None)
             if answer is None:
                 return
+            caller.check()
             async with closing.waiting(grace_s):
                 await send(answer)
             del answer
             # Where nothing has to be waited for, thousands of messages would be one turn of the event loop.
             await asyncio.sleep(0)
+
+
+async def _let_in(
+    given: AsyncGenerator[StreamedRequest, None], caller: Caller, closing: Closing
+) -> AsyncGenerator[StreamedRequest, None]:
+    """The same requests. Each but the first, which came in with the call, asks the caller's key: one that comes too
+    soon waits, and so holds up its sender. Raises Unauthenticated."""
+    first = True
+    async with aclosing(given) as requests:
+        async for request in requests:
+            if not first:
+                await _entered(caller, closing)
+            first = False
+            yield request
+
+
+async def _entered(caller: Caller, closing: Closing) -> None:
+    while True:
+        try:
+            caller.enter()
+        except TooFast as refusal:
+            async with closing.waiting():
+                await asyncio.sleep(refusal.retry_after_s)
+        else:
+            return
 
 
 def _stopping() -> Unavailable:

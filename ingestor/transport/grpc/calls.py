@@ -21,9 +21,11 @@ from grpclib.server import Stream, _abort
 from h2.exceptions import ProtocolError as H2ProtocolError
 from loguru import logger
 
+from ingestor.caller import CALLER
 from ingestor.deadline import CALLER_SAYS
 from ingestor.errors import Refusal
 from ingestor.metadata import METADATA, CallMetadata
+from ingestor.transport.admission import OPEN, Gate, certificate_names
 from ingestor.transport.grpc.framing import read_message, read_request
 from ingestor.transport.grpc.headers import (
     NO_METADATA,
@@ -57,8 +59,9 @@ class Methods:
 class Calls:
     """`serve` runs as a task of its own, which is cancelled when the client resets the stream or is gone."""
 
-    def __init__(self, methods: Methods, message_bytes_max: int, closing: Closing) -> None:
+    def __init__(self, methods: Methods, message_bytes_max: int, closing: Closing, gate: Gate = OPEN) -> None:
         self._methods = methods
+        self._gate = gate
         self._message_bytes_max = message_bytes_max
         self._closing = closing
         self._codec = _BytesCodec()
@@ -121,6 +124,8 @@ class Calls:
                 raise GRPCError(Status.UNIMPLEMENTED, "Method not found")
             check_ascii(request)
             metadata.received = received_metadata(headers)
+            names = certificate_names(call._stream._transport)
+            CALLER.set(self._gate.recognise(path, metadata.received, names).enter())
             await self._in_time(path, call, metadata, timeout_s(request))
         except BaseException as error:  # noqa: BLE001 - the edge: whatever it is, the caller gets an answer
             raise told(error, path) from None

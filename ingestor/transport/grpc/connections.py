@@ -24,6 +24,7 @@ from h2.exceptions import ProtocolError
 from hyperframe.frame import PingFrame, WindowUpdateFrame
 from loguru import logger
 
+from ingestor.transport.admission import Gate
 from ingestor.transport.grpc.calls import Calls, Methods
 from ingestor.transport.grpc.farewell import Farewell, Stage
 from ingestor.transport.grpc.headers import from_grpclib
@@ -47,6 +48,7 @@ class DrainableServer(Server):
         *,
         lane: bool,
         patience: Patience,
+        gate: Gate,
     ) -> None:
         # Its own keepalive knows nothing of the calls in the lane, and asks again after five minutes at best.
         super().__init__([], config=Configuration(_keepalive_time=None))
@@ -54,9 +56,9 @@ class DrainableServer(Server):
         # As ASCII, a single other byte in a header would be an exception that ends the whole connection.
         self._h2_config.header_encoding = "latin-1"
         self._closing = Closing()
-        self.calls = Calls(methods, message_bytes_max, self._closing)
+        self.calls = Calls(methods, message_bytes_max, self._closing, gate)
         self.observers = observers
-        self.lanes = Lanes(methods.unary, message_bytes_max, observers) if lane else None
+        self.lanes = Lanes(methods.unary, message_bytes_max, observers, gate) if lane else None
         self.draining = False
         self.connections: set[_Connection] = set()
         self._deserted = asyncio.Event()

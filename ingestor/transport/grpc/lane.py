@@ -34,9 +34,11 @@ from h2.exceptions import ProtocolError
 from h2.stream import StreamClosedBy
 from loguru import logger
 
+from ingestor.caller import ANYBODY, CALLER
 from ingestor.deadline import CALLER_SAYS
 from ingestor.errors import Refusal
 from ingestor.metadata import METADATA, CallMetadata, Value
+from ingestor.transport.admission import OPEN, Admission, Gate, certificate_names
 from ingestor.transport.grpc import wire
 from ingestor.transport.grpc.calls import Method, told, too_late
 from ingestor.transport.grpc.farewell import Farewell, Stage
@@ -57,12 +59,13 @@ class _Call:
     beyond a stream's first window."""
 
     __slots__ = (
-        *("began_at", "credit", "expired", "framing", "opening", "sent"),
+        *("began_at", "caller", "credit", "expired", "framing", "opening", "sent"),
         *("stream_id", "task", "timer", "uncredited", "unsent"),
     )
 
     def __init__(self, stream_id: int, opening: Opening, framing: Framing, began_at: float) -> None:
         self.began_at = began_at
+        self.caller = ANYBODY
         self.stream_id = stream_id
         self.opening = opening
         self.framing: Framing | None = framing  # until the request has ended, or is not listened to any more
@@ -88,9 +91,16 @@ class _Answer:
 
 class Lanes:
     """What all connections' lanes share: the unary methods, who is told what became of calls, the bound of a
-    message in bytes, and the `tasks` that run methods."""
+    message in bytes, who is let in, and the `tasks` that run methods."""
 
-    def __init__(self, methods: Mapping[str, Method], message_bytes_max: int, observers: Observers) -> None:
+    def __init__(
+        self,
+        methods: Mapping[str, Method],
+        message_bytes_max: int,
+        observers: Observers,
+        gate: Gate = OPEN,
+    ) -> None:
+        self.gate = gate
         self.observers = observers
         self.message_bytes_max = message_bytes_max
         self.tasks: set[asyncio.Task[None]] = set()
@@ -129,6 +139,7 @@ class Lane:
         self._preface_left = wire.PREFACE_BYTES
         self._in_header_block = False
         self._out: list[bytes] = []
+        self._names = certificate_names(connection._transport)
         self._some_ended = False  # calls, of which the farewell does not know yet
 
     @property
@@ -276,6 +287,19 @@ class Lane:
         self._calls[stream_id] = call
         if opening.timeout_s is not None:
             call.timer = self._loop.call_later(opening.timeout_s, self._expire, call)
+        try:
+            call.caller = self._admission(opening).enter()
+        except Refusal as refusal:
+            call.framing = None
+            self._refuse(call, told(refusal, opening.path), resets=True)
+
+    def _admission(self, opening: Opening) -> Admission:
+        """Decided once for an opening, which lives as long as its connection."""
+        if (admission := opening.admission) is None:
+            admission = opening.admission = self._lanes.gate.recognise(
+                opening.path, opening.metadata, self._names
+            )
+        return admission
 
     def _trailers(self, call: _Call, headers: list[Header], *, ends: bool) -> None:
         """gRPC's requests have none; those of HTTP/2 end the request."""
@@ -345,6 +369,7 @@ class Lane:
             CALLER_SAYS.set(True)  # this task serves this call alone
         metadata = CallMetadata(call.opening.metadata)
         METADATA.set(metadata)
+        CALLER.set(call.caller)
         try:
             serving = call.opening.method(message)
             del message  # the method may wait for long

@@ -5,6 +5,7 @@ whether they open an ordinary unary call.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 from h2.connection import _decode_headers
@@ -14,6 +15,7 @@ from hpack import Decoder
 
 from ingestor.errors import Invalid
 from ingestor.metadata import Value
+from ingestor.transport.admission import Admission
 from ingestor.transport.grpc.calls import Method
 from ingestor.transport.grpc.headers import (
     check_ascii,
@@ -33,14 +35,16 @@ _TRAILERS = _REQUEST_HEADERS._replace(is_trailer=True)
 _BLOCKS_MAX, _BLOCK_BYTES_MAX = 32, 512
 
 
-class Opening(NamedTuple):
-    """What the headers of an ordinary unary call say."""
+@dataclass(slots=True)
+class Opening:
+    """What the headers of an ordinary unary call say, and what was decided of calls with them, once one came."""
 
     path: str
     method: Method
     timeout_s: float | None
     from_grpclib: bool
     metadata: Mapping[str, Sequence[Value]]
+    admission: Admission | None = None
 
 
 class Request(NamedTuple):

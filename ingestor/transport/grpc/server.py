@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ingestor.errors import AddressProblem
+from ingestor.transport.admission import OPEN, Gate
 from ingestor.transport.grpc.calls import Methods
 from ingestor.transport.grpc.connections import DrainableServer
 from ingestor.transport.grpc.keepalive import Patience
@@ -14,8 +15,8 @@ from ingestor.transport.rpc import Rpc
 
 class GrpcServer:
     """The server. `start`, then `drain` and `close`, once each. Without `lane`, every call goes grpclib's way.
-    What `observe` gives is told what became of each call. Clients that are silent for longer than `patience` allows
-    are gone."""
+    What `observe` gives is told what became of each call; `gate` lets them in. Clients that are silent for longer
+    than `patience` allows are gone."""
 
     def __init__(
         self,
@@ -25,7 +26,9 @@ class GrpcServer:
         lane: bool = True,
         observe: Observe = unobserved,
         patience: Patience = Patience(),  # noqa: B008 - it can't be changed
+        gate: Gate = OPEN,
     ) -> None:
+        self._gate = gate
         self._methods = Methods(rpcs)
         self._message_bytes_max = message_bytes_max
         self._lane = lane
@@ -41,6 +44,7 @@ class GrpcServer:
             self._observers,
             lane=self._lane,
             patience=self._patience,
+            gate=self._gate,
         )
         try:
             await server.start(host, port)

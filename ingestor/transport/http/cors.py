@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping
 
 ANY_ORIGIN = "*"
 _AGE_S = "7200"
-_REQUEST_HEADERS = frozenset({"authorization", "content-encoding", "content-type", "grpc-timeout"})
+_REQUEST_HEADERS = frozenset(
+    {"authorization", "content-encoding", "content-type", "grpc-timeout", "x-api-key"}
+)
 _METADATA = "grpc-metadata-"
 
 

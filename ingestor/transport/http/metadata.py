@@ -1,6 +1,7 @@
 """Headers of HTTP as metadata of calls and back, as grpc-gateway names them: `Grpc-Metadata-X` is the metadata x.
 
-Of HTTP's own headers Authorization alone is passed on: no method should come to depend on what proxies add.
+Of other headers those that a key comes in are passed on, and no more: no method should come to depend on what
+proxies add.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from ingestor.transport.transcoding import printable, unbased
 
 _PREFIX = "Grpc-Metadata-"
 _PREFIX_BYTES, _PREFIX_LENGTH = _PREFIX.lower().encode(), len(_PREFIX)
-_AUTHORIZATION = b"authorization"
-_AUTHORIZATION_LENGTH = len(_AUTHORIZATION)
+_KEYS = {b"authorization": "authorization", b"x-api-key": "x-api-key"}
+_KEY_LENGTHS = frozenset(map(len, _KEYS))
 _BINARY = "-bin"
 _NAME, _TEXT = re.compile(r"[0-9a-z_.-]+"), re.compile(r"[ -~]*")
 
@@ -32,10 +33,9 @@ def received(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, list[Value]]:
             if header[:_PREFIX_LENGTH].lower() == _PREFIX_BYTES:
                 key = header[_PREFIX_LENGTH:].lower().decode("latin-1")
                 found.setdefault(key, []).extend(_values(key, value))
-        elif length == _AUTHORIZATION_LENGTH and header.lower() == _AUTHORIZATION:
+        elif length in _KEY_LENGTHS and (name := _KEYS.get(header.lower())) is not None:
             # First, whatever else comes under its name: it is what proxies look at.
-            key = _AUTHORIZATION.decode()
-            found.setdefault(key, []).insert(0, _text(key, value))
+            found.setdefault(name, []).insert(0, _text(name, value))
     return found
 
 

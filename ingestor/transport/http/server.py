@@ -6,12 +6,13 @@ Every error leaves as google.rpc.Status in JSON, aiohttp's own included; nothing
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from aiohttp import web
 from loguru import logger
 
+from ingestor.caller import CALLER
 from ingestor.deadline import CALLER_SAYS
 from ingestor.errors import (
     AddressProblem,
@@ -22,7 +23,8 @@ from ingestor.errors import (
     Unavailable,
     WrongMethod,
 )
-from ingestor.metadata import METADATA, CallMetadata
+from ingestor.metadata import METADATA, CallMetadata, Value
+from ingestor.transport.admission import OPEN, Gate, certificate_names
 from ingestor.transport.http.answers import (
     JSON,
     answer,
@@ -63,7 +65,8 @@ Target = Route | Matched
 
 class HttpServer:
     """One listening address. `start`, then `drain` and `close`, once each. Made within a running loop. What
-    `observe` gives is told what became of each call; pages are none."""
+    `observe` gives is told what became of each call; pages are none. `gate` lets calls in, and requests for
+    pages."""
 
     def __init__(
         self,
@@ -74,7 +77,9 @@ class HttpServer:
         page_timeout_s: float = 5.0,
         observe: Observe = unobserved,
         cors_origins: Iterable[str] = (),
+        gate: Gate = OPEN,
     ) -> None:
+        self._gate = gate
         self._router = router
         self._pages = pages
         self._observers = Observers(observe, "http", router.paths)
@@ -174,6 +179,7 @@ class HttpServer:
         if request.method not in _PAGE_METHODS:
             msg = f"{path} is not served for {request.method}"
             raise WrongMethod(msg, _PAGE_METHODS)
+        self._let_in(path, request, received(request.raw_headers))
         try:
             async with asyncio.timeout(self._page_timeout_s):
                 given = request.headers
@@ -195,7 +201,9 @@ class HttpServer:
         if self._draining:
             msg = "the server is stopping: nothing was taken"
             raise Unavailable(msg, 1.0)
-        METADATA.set(CallMetadata(received(request.raw_headers)))  # each request has a task of its own
+        metadata = received(request.raw_headers)
+        METADATA.set(CallMetadata(metadata))  # each request has a task of its own
+        self._let_in(target.rpc.path, request, metadata)
         if target.rpc.streams:
             return await self._stream(target, request, observation)
         said = request.headers.get("Grpc-Timeout")
@@ -203,6 +211,11 @@ class HttpServer:
             return await self._run(target, request)
         async with _in_time(said):
             return await self._run(target, request)
+
+    def _let_in(self, path: str, request: web.BaseRequest, metadata: Mapping[str, Sequence[Value]]) -> None:
+        """Before anything of the body is read. Raises what `Admission.enter` does."""
+        names = certificate_names(request.transport)
+        CALLER.set(self._gate.recognise(path, metadata, names).enter())
 
     async def _stream(
         self, target: Target, request: web.BaseRequest, observation: Observation

@@ -8,8 +8,8 @@ from typing import Any
 from google.protobuf.message import Message
 from google.rpc.code_pb2 import Code
 
-from ingestor.errors import Later, Refusal, WrongMethod
-from ingestor.transport.status import DETAILS, INTERNAL, TABLE, Answer
+from ingestor.errors import Later, Refusal, Unauthenticated, WrongMethod
+from ingestor.transport.status import CHALLENGE, DETAILS, INTERNAL, TABLE, Answer
 from ingestor.transport.transcoding.openapi.schemas import Schema, Schemas
 
 _STATUS = "google.rpc.Status"
@@ -26,6 +26,13 @@ _ALLOW = {
         "description": "The methods that this path is served for.",
         "required": True,
         "schema": {"type": "string"},
+    }
+}
+_AUTHENTICATE = {
+    "WWW-Authenticate": {
+        "description": "How a key is to be sent.",
+        "required": True,
+        "schema": {"type": "string", "const": CHALLENGE},
     }
 }
 
@@ -84,6 +91,8 @@ def _response(status: int, told: list[tuple[Answer, type[Refusal]]]) -> dict[str
             response["headers"] = _RETRY_AFTER
         if issubclass(refusal, WrongMethod):
             response["headers"] = _ALLOW
+        if issubclass(refusal, Unauthenticated):
+            response["headers"] = _AUTHENTICATE
     return response
 
 

@@ -1,0 +1,66 @@
+"""Asks whether a call may come in, once its headers are complete and before its body is read.
+
+Who decides that, and by what, the transports don't know: they hand over what the caller sent beside its message,
+and the names in the certificate that it showed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from ingestor.caller import ANYBODY, Caller
+from ingestor.metadata import Value
+
+# Of a certificate's subjectAltName, the kinds that name a service or a person.
+_NAMES = frozenset({"DNS", "URI", "email"})
+
+
+class Admission(Protocol):
+    """What was decided of calls with the same headers; it may be kept for as long as a connection lives."""
+
+    def enter(self) -> Caller:
+        """One more call comes in. Raises Unauthenticated, Forbidden or TooFast."""
+
+
+class Gate(Protocol):
+    """Decides who may call what."""
+
+    def recognise(
+        self, path: str, metadata: Mapping[str, Sequence[Value]], names: Sequence[str]
+    ) -> Admission:
+        """`path` is an rpc's, as gRPC has it, or a page's; `names` are those of the verified certificate."""
+
+
+class _Everybody:
+    def enter(self) -> Caller:
+        return ANYBODY
+
+
+_EVERYBODY = _Everybody()
+
+
+class OpenGate:
+    """Lets everybody in."""
+
+    def recognise(
+        self, path: str, metadata: Mapping[str, Sequence[Value]], names: Sequence[str]
+    ) -> Admission:
+        return _EVERYBODY
+
+
+OPEN = OpenGate()
+
+
+def certificate_names(transport: asyncio.BaseTransport | None) -> tuple[str, ...]:
+    """The names in the certificate that the client of this connection showed and that was verified: of its
+    subjectAltName, or where it has none, its common name. Without a certificate, none."""
+    certificate: Any = None if transport is None else transport.get_extra_info("peercert")
+    if not certificate:
+        return ()
+    alternatives = [name for kind, name in certificate.get("subjectAltName", ()) if kind in _NAMES]
+    if alternatives:
+        return tuple(alternatives)
+    parts = (part for relative in certificate.get("subject", ()) for part in relative)
+    return tuple(value for kind, value in parts if kind == "commonName")
