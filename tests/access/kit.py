@@ -43,3 +43,8 @@ def bearer(text: str) -> dict[str, list[str | bytes]]:
 def gate(*keys: Key, clock: Clock | None = None) -> Gate:
     clock = clock or Clock()
     return Gate(NEEDS, Keys(keys), wall=clock, clock=clock)
+
+
+def revoked(key: Key) -> Key:
+    """The same, revoked."""
+    return key.model_copy(update={"revoked": NOW})
