@@ -103,11 +103,16 @@ class KeysFile:
             msg = f"{self.path} is no plain file"
         elif facts.st_mode & _OTHERS_WRITE:
             msg = f"{self.path} can be written by others: chmod go-w {self.path}"
-        elif facts.st_uid not in (0, os.geteuid()):
+        elif facts.st_uid not in self._trusted():
             msg = f"{self.path} belongs to another user (uid {facts.st_uid}), who could make keys"
         else:
             return
         raise KeysProblem(msg)
+
+    def _trusted(self) -> set[int]:
+        """Whose file it may be. Root also changes what belongs to the server's own user, as its directory does."""
+        user = os.geteuid()
+        return {0, user} if user else {0, self.path.parent.stat().st_uid}
 
     def _parsed(self, content: bytes) -> Keys:
         lines = content.splitlines()
