@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from ingestor.access import KeysFile
 from ingestor.cli import _shown
 from ingestor.settings import Settings
 from tests.gateway import gateway
@@ -57,3 +59,30 @@ async def test_the_lines_that_can_be_pasted_work(database_url: str) -> None:
         assert process.returncode == 0
         assert b"accepted=1" in out
         assert running.count("ingestor_metrics_received_total") == 8
+
+
+async def test_the_session_with_keys_can_be_pasted(database_url: str, tmp_path: Path) -> None:
+    """The key is made as shown, and each call is answered as shown."""
+    section = TEXT.split("### Keys\n")[1].split("\n### ")[0]
+    [session] = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
+    [create] = re.findall(r"\$ KEY=\$\((.*)\)\n", session)
+    file = tmp_path / "keys"
+    async with gateway(database_url, keys_file=str(file)) as running:
+        made = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", *shlex.split(create)),
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "INGESTOR_KEYS_FILE": str(file)},
+        )
+        key = (await made.communicate())[0].decode().strip()
+        found = KeysFile(file).read()
+        assert found is not None
+        await running.app._keys.look()
+        calls = re.findall(r"\$ (curl .*)\n(.*)\n", session)
+        assert len(calls) == 3
+        for line, answer in calls:
+            words = shlex.split(line.replace("$KEY", key))
+            header, body = (words[words.index(flag) + 1] for flag in ("-H", "-d"))
+            name, _, value = header.partition(": ")
+            path = words[-1].removeprefix("localhost:8080")
+            async with running.http.post(path, data=body.encode(), headers={name: value}) as response:
+                assert await response.text() == answer

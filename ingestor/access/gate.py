@@ -40,6 +40,7 @@ class Gate:
         self._wall = wall
         self._clock = clock
         self._rates: dict[tuple[object, ...], Rates] = {}
+        self._callers: dict[tuple[str, Need], Caller] = {}
         self.keys = keys
         self.version = 0
 
@@ -47,6 +48,7 @@ class Gate:
         """These count from now on; calls that stream are held to them with their next message."""
         self.keys = keys
         self.version += 1
+        self._callers.clear()
         kept = {_rates_of(key) for key in keys.all}
         self._rates = {name: rates for name, rates in self._rates.items() if name in kept}
 
@@ -69,6 +71,13 @@ class Gate:
             return Caller(check=self._still_open)
         key = _key(keys, metadata, names)
         self._check_state(key)
+        caller = self._callers.get((key.id, need))
+        if caller is None:
+            caller = self._callers[key.id, need] = self._allowed(key, need)
+        return caller
+
+    def _allowed(self, key: Key, need: Need) -> Caller:
+        """Raises Forbidden."""
         allowed = scopes(key.scopes)
         if (scope := lacking(need, allowed)) is not None:
             msg = f"the key {key.id} lacks the scope {scope}"
