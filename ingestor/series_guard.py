@@ -43,12 +43,17 @@ class SeriesGuard:
         self._clock = clock
         self._told_at_s: dict[str, float] = {}
 
+    @property
+    def watches(self) -> bool:
+        """Whether the caller of this call has a bound."""
+        return bool(self._bound.bound(CALLER.get().series_max))
+
     def within(self, checked: Checked) -> Checked:
         """The same without rows beyond the bound, which are rejected. Raises TooFast when there would be no others,
         and nothing else is wrong."""
         caller = CALLER.get()
         batch = checked.batch
-        if batch is None or not self._bound.bound(caller.series_max):
+        if batch is None:
             return checked
         good = self._admitted(caller, series_of(batch))
         if good.all():

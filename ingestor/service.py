@@ -12,7 +12,6 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Iterable,
     Mapping,
     Sequence,
     Sized,
@@ -25,7 +24,6 @@ from types import MappingProxyType
 from typing import Protocol, TypeAlias, TypeVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from ingestor_api.analytics.v1 import (
     AckLevel,
     AnalyticsServiceBase,
@@ -44,7 +42,6 @@ from ingestor.deadline import CALLER_SAYS
 from ingestor.errors import (
     Conflict,
     FieldViolation,
-    Forbidden,
     Invalid,
     Later,
     NotStored,
@@ -57,6 +54,7 @@ from ingestor.model.columns import Checked, ColumnRules, Rejected
 from ingestor.model.fingerprint import rows_fingerprint, series_fingerprint
 from ingestor.model.labels import NO_LABELS
 from ingestor.model.rules import MetricFields, PlainMetric, name_problem
+from ingestor.permits import permit_writing, permit_writing_column
 from ingestor.series_guard import SeriesGuard
 from ingestor.telemetry import Telemetry
 from ingestor.timestamps import from_nanos, microseconds
@@ -72,7 +70,6 @@ _ROOM_RETRY_S = 0.1
 # What a stream waits at most for its key's rate; then it is refused as others are. A server that stops waits
 # for it.
 _RATE_WAIT_S_MAX = 10.0
-_NAME_SHOWN_MAX = 100
 _ACKS: Mapping[int, Ack] = MappingProxyType({ack.value: ack for ack in Ack})
 
 ResultT = TypeVar("ResultT")
@@ -144,7 +141,7 @@ class IngestorService(AnalyticsServiceBase):
     async def log_metric(self, message: LogMetricRequest) -> LogMetricResponse:
         """Takes one metric. Raises Invalid, Forbidden, Conflict, TooFast, Overloaded or Unavailable, and then it
         took nothing; NotStored or TooLate while it waits for the commit."""
-        _permit(lambda: [message.service_name])
+        permit_writing(lambda: [message.service_name])
         CALLER.get().spend(1)
         ack = self._ack(message.ack, 1)
         request = self._named(message.request_id, 1, lambda: self._rows_fingerprint("LogMetric", [message]))
@@ -170,11 +167,8 @@ class IngestorService(AnalyticsServiceBase):
             raise Invalid.fields(violations)
         row, labels = _row(message, now)
         batch = MetricBatch.of_row(row, {labels.id: labels.document} if labels else _UNLABELED)
-        try:
-            self._series.within(Checked(batch, []))
-        except TooFast:
-            self._count_rejected(1)
-            raise
+        if self._series.watches:
+            self._bounded(Checked(batch, []))
         return batch
 
     async def log_metrics(self, message: LogMetricsRequest) -> LogMetricsResponse:
@@ -188,7 +182,7 @@ class IngestorService(AnalyticsServiceBase):
     def _typed_metrics_call(self, message: LogMetricsRequest) -> tuple[_Call, _Check]:
         metrics = message.metrics
         self._check_size(len(metrics))
-        _permit(lambda: [metric.service_name for metric in metrics])
+        permit_writing(lambda: [metric.service_name for metric in metrics])
         fingerprint = partial(self._rows_fingerprint, "LogMetrics", metrics)
         call = self._call(message.ack, message.request_id, len(metrics), fingerprint)
         return call, lambda: _made(self._checked(metrics))
@@ -217,7 +211,7 @@ class IngestorService(AnalyticsServiceBase):
     def _metrics_call(self, columns: pa.RecordBatch) -> tuple[_Call, _Check]:
         metrics = columns.column("metrics").values
         self._check_size(len(metrics))
-        _permit(lambda: _distinct_services(metrics))
+        permit_writing_column(metrics)
         fingerprint = partial(self._column_rules.fingerprint, "LogMetrics", metrics)
         call = self._call(*_terms(columns), len(metrics), fingerprint)
         return call, partial(self._checked_once, self._column_rules.check, [metrics], len(metrics))
@@ -248,7 +242,7 @@ class IngestorService(AnalyticsServiceBase):
         series = message.series
         lengths = [(len(each.time_unix_nano), len(each.value)) for each in series]
         self._check_series(lengths)
-        _permit(lambda: [each.service_name for each in series])
+        permit_writing(lambda: [each.service_name for each in series])
         points = [
             PlainMetric(each.service_name, each.metric_name, value, from_nanos(nanos), each.labels)
             for each in series
@@ -276,7 +270,7 @@ class IngestorService(AnalyticsServiceBase):
         lengths = [series.field(name).value_lengths().to_pylist() for name in ("time_unix_nano", "value")]
         self._check_series(list(zip(*lengths, strict=True)))
         points = sum(lengths[0])
-        _permit(lambda: _distinct_services(series))
+        permit_writing_column(series)
         fingerprint = partial(self._column_rules.series_fingerprint, "WriteSeries", series)
         call = self._call(*_terms(columns), points, fingerprint)
         return call, partial(self._checked_once, self._column_rules.check_series, [series], points)
@@ -316,12 +310,17 @@ class IngestorService(AnalyticsServiceBase):
             await asyncio.sleep(refusal.retry_after_s)
             CALLER.get().spend(call.rows)
 
-    async def _taken(self, call: _Call, checked: Checked, list_name: str) -> tuple[int, list[RejectedMetric]]:
+    def _bounded(self, checked: Checked) -> Checked:
+        """Without rows of too many series. Raises TooFast when there are no others."""
         try:
-            checked = self._series.within(checked)
+            return self._series.within(checked)
         except TooFast:
-            self._count_rejected(call.rows)
+            self._count_rejected(0 if checked.batch is None else checked.batch.rows)
             raise
+
+    async def _taken(self, call: _Call, checked: Checked, list_name: str) -> tuple[int, list[RejectedMetric]]:
+        if self._series.watches:
+            checked = self._bounded(checked)
         if checked.batch is None:
             self._count_rejected(len(checked.rejected))
             raise nothing_right(checked.rejected, list_name)
@@ -468,22 +467,6 @@ class _Call:
     def patient(self) -> _Call:
         """The same, but it waits for room."""
         return replace(self, waits_for_room=True)
-
-
-def _permit(service_names: Callable[[], Iterable[str]]) -> None:
-    """Raises Forbidden, with the first of these that the caller may not write: nothing of the request is taken."""
-    caller = CALLER.get()
-    if caller.writes_all:
-        return
-    for name in service_names():
-        if not caller.may_write(name):
-            shown = ", ".join(f"{prefix}*" for prefix in caller.write_prefixes)
-            msg = f"the key may not write metrics of {name[:_NAME_SHOWN_MAX]!r}, only of {shown}: nothing was taken"
-            raise Forbidden(msg)
-
-
-def _distinct_services(rows: pa.StructArray) -> list[str]:
-    return list(pc.unique(rows.flatten()[0]).to_pylist())
 
 
 def _terms(columns: pa.RecordBatch) -> tuple[int, str]:

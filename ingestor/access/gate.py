@@ -8,7 +8,7 @@ exists.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
@@ -53,14 +53,14 @@ class Gate:
         self._rates = {name: rates for name, rates in self._rates.items() if name in kept}
 
     def recognise(
-        self, path: str, metadata: Mapping[str, Sequence[str | bytes]], names: Sequence[str]
+        self, path: str, metadata: Mapping[str, Sequence[str | bytes]], names: Collection[str]
     ) -> Admission:
         """What is to be said to calls of this path with this metadata, on a connection whose client showed a
         verified certificate with these names."""
         return Admission(self, path, metadata, names)
 
     def caller(
-        self, path: str, metadata: Mapping[str, Sequence[str | bytes]], names: Sequence[str]
+        self, path: str, metadata: Mapping[str, Sequence[str | bytes]], names: Collection[str]
     ) -> Caller:
         """Who may call it. Raises Unauthenticated or Forbidden."""
         need = self._needs.get(path, Need.ADMIN)
@@ -136,7 +136,7 @@ class Admission:
     __slots__ = ("_caller", "_gate", "_metadata", "_names", "_path", "_refusal", "_version")
 
     def __init__(
-        self, gate: Gate, path: str, metadata: Mapping[str, Sequence[str | bytes]], names: Sequence[str]
+        self, gate: Gate, path: str, metadata: Mapping[str, Sequence[str | bytes]], names: Collection[str]
     ) -> None:
         self._gate = gate
         self._path = path
@@ -163,7 +163,7 @@ class Admission:
             self._refusal = refusal.with_traceback(None)
 
 
-def _key(keys: Keys, metadata: Mapping[str, Sequence[str | bytes]], names: Sequence[str]) -> Key:
+def _key(keys: Keys, metadata: Mapping[str, Sequence[str | bytes]], names: Collection[str]) -> Key:
     """The key of who sent this. Raises Unauthenticated."""
     sent = _sent(metadata)
     if len(sent) > 1:

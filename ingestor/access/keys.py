@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -62,10 +62,7 @@ class Keys:
         if len(self._by_id) < len(self.all):
             msg = "two keys have one id"
             raise ValueError(msg)
-        # The last one counts: it is the newest, unless somebody has edited the file.
-        self._by_name = {
-            name: key for key in self.all if key.revoked is None for name in key.certificate_names
-        }
+        self._with_certificates = [key for key in self.all if key.certificate_names and key.revoked is None]
 
     def get(self, id_: str) -> Key | None:
         """The key of this id, whatever its state."""
@@ -78,6 +75,11 @@ class Keys:
         same = hmac.compare_digest(digest(text), _NOBODY if key is None else key.sha256)
         return key if same else None
 
-    def of_certificate(self, names: Sequence[str]) -> Key | None:
-        """The key that stands for who showed a certificate with these names."""
-        return next((key for name in names if (key := self._by_name.get(name)) is not None), None)
+    def of_certificate(self, names: Collection[str]) -> Key | None:
+        """The key that stands for who showed a certificate with these names: the last one, which is the newest."""
+        found = (
+            key
+            for key in reversed(self._with_certificates)
+            if any(name in names for name in key.certificate_names)
+        )
+        return next(found, None) if names else None

@@ -7,14 +7,13 @@ and the names in the certificate that it showed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from ingestor.caller import ANYBODY, Caller
 from ingestor.metadata import Value
 
-# Of a certificate's subjectAltName, the kinds that name a service or a person.
-_NAMES = frozenset({"DNS", "URI", "email"})
+_NAMED_BY = ("DNS", "URI")
 
 
 class Admission(Protocol):
@@ -28,7 +27,7 @@ class Gate(Protocol):
     """Decides who may call what."""
 
     def recognise(
-        self, path: str, metadata: Mapping[str, Sequence[Value]], names: Sequence[str]
+        self, path: str, metadata: Mapping[str, Sequence[Value]], names: Collection[str]
     ) -> Admission:
         """`path` is an rpc's, as gRPC has it, or a page's; `names` are those of the verified certificate."""
 
@@ -45,7 +44,7 @@ class OpenGate:
     """Lets everybody in."""
 
     def recognise(
-        self, path: str, metadata: Mapping[str, Sequence[Value]], names: Sequence[str]
+        self, path: str, metadata: Mapping[str, Sequence[Value]], names: Collection[str]
     ) -> Admission:
         return _EVERYBODY
 
@@ -53,14 +52,14 @@ class OpenGate:
 OPEN = OpenGate()
 
 
-def certificate_names(transport: asyncio.BaseTransport | None) -> tuple[str, ...]:
-    """The names in the certificate that the client of this connection showed and that was verified: of its
-    subjectAltName, or where it has none, its common name. Without a certificate, none."""
+def peer_names(transport: asyncio.BaseTransport | None) -> frozenset[str]:
+    """The common name, and the DNS names and URIs among the alternative names, of the certificate that the client
+    of this connection showed and that was verified. Without one, none."""
     certificate: Any = None if transport is None else transport.get_extra_info("peercert")
     if not certificate:
-        return ()
-    alternatives = [name for kind, name in certificate.get("subjectAltName", ()) if kind in _NAMES]
-    if alternatives:
-        return tuple(alternatives)
-    parts = (part for relative in certificate.get("subject", ()) for part in relative)
-    return tuple(value for kind, value in parts if kind == "commonName")
+        return frozenset()
+    common = (
+        value for part in certificate.get("subject", ()) for kind, value in part if kind == "commonName"
+    )
+    other = (value for kind, value in certificate.get("subjectAltName", ()) if kind in _NAMED_BY)
+    return frozenset((*common, *other))

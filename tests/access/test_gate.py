@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from ingestor.access import Gate, Keys
 from ingestor.access.needs import Need, lacking
 from ingestor.access.scopes import Scopes, scopes
 from ingestor.access.secret_text import digest, id_of, new_id, new_text
+from ingestor.caller import ANYBODY, CALLER
 from ingestor.errors import Forbidden, TooFast, Unauthenticated
+from ingestor.permits import permit_reading, permit_writing, permit_writing_column
 from tests.access.kit import NEEDS, NOW, Clock, bearer, gate, make
 
 
@@ -268,3 +272,42 @@ def test_a_certificate_stands_for_its_key() -> None:
     door.use(Keys([key.model_copy(update={"revoked": NOW}), other]))
     with pytest.raises(Unauthenticated):
         door.recognise("/write", {}, ("a.example",)).enter()
+
+
+def told(permit: Callable[..., None]) -> str | None:
+    """What is refused, if anything."""
+    try:
+        permit()
+    except Forbidden as refusal:
+        return refusal.message
+    return None
+
+
+def test_columns_are_permitted_as_rows_are() -> None:
+    """The first foreign name in their order, whatever stands around it; slices count as what they are."""
+    names = ["billing.a", "b", "billing.ü", "x.billing.", "billing.", "Billing.a"]
+    column = pa.StructArray.from_arrays([pa.array(names * 2)], ["service_name"])
+    key, text = make("write:billing.", "write:x.")
+    for caller in (ANYBODY, gate(key).recognise("/write", bearer(text), ()).enter()):
+        token = CALLER.set(caller)
+        for start in range(len(names)):
+            for stop in range(start + 1, len(names) * 2):
+                by_row = told(lambda a=start, b=stop: permit_writing(lambda: (names * 2)[a:b]))
+                by_column = told(lambda a=start, b=stop: permit_writing_column(column[a:b]))
+                assert by_row == by_column
+                assert (by_row is None) is (
+                    caller is ANYBODY or not {"b", "Billing.a"} & set((names * 2)[start:stop])
+                )
+        CALLER.reset(token)
+
+
+def test_reading_is_permitted_by_prefix() -> None:
+    """A name, or a prefix of names, that begins as one of the key's does."""
+    key, text = make("read:billing.")
+    token = CALLER.set(gate(key).recognise("/read", bearer(text), ()).enter())
+    permit_reading("billing.")
+    permit_reading("billing.api")
+    for name in ("", "b", "billing", "payments"):
+        with pytest.raises(Forbidden, match=r"only of billing\.\*"):
+            permit_reading(name)
+    CALLER.reset(token)

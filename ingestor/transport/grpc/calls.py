@@ -25,7 +25,7 @@ from ingestor.caller import CALLER
 from ingestor.deadline import CALLER_SAYS
 from ingestor.errors import Refusal
 from ingestor.metadata import METADATA, CallMetadata
-from ingestor.transport.admission import OPEN, Gate, certificate_names
+from ingestor.transport.admission import OPEN, Gate, peer_names
 from ingestor.transport.grpc.framing import read_message, read_request
 from ingestor.transport.grpc.headers import (
     NO_METADATA,
@@ -124,7 +124,7 @@ class Calls:
                 raise GRPCError(Status.UNIMPLEMENTED, "Method not found")
             check_ascii(request)
             metadata.received = received_metadata(headers)
-            names = certificate_names(call._stream._transport)
+            names = peer_names(call._stream._transport)
             CALLER.set(self._gate.recognise(path, metadata.received, names).enter())
             await self._in_time(path, call, metadata, timeout_s(request))
         except BaseException as error:  # noqa: BLE001 - the edge: whatever it is, the caller gets an answer

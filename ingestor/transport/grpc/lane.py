@@ -38,7 +38,7 @@ from ingestor.caller import ANYBODY, CALLER
 from ingestor.deadline import CALLER_SAYS
 from ingestor.errors import Refusal
 from ingestor.metadata import METADATA, CallMetadata, Value
-from ingestor.transport.admission import OPEN, Admission, Gate, certificate_names
+from ingestor.transport.admission import OPEN, Admission, Gate, peer_names
 from ingestor.transport.grpc import wire
 from ingestor.transport.grpc.calls import Method, told, too_late
 from ingestor.transport.grpc.farewell import Farewell, Stage
@@ -139,7 +139,7 @@ class Lane:
         self._preface_left = wire.PREFACE_BYTES
         self._in_header_block = False
         self._out: list[bytes] = []
-        self._names = certificate_names(connection._transport)
+        self._names = peer_names(connection._transport)
         self._some_ended = False  # calls, of which the farewell does not know yet
 
     @property

@@ -24,7 +24,7 @@ from ingestor.errors import (
     WrongMethod,
 )
 from ingestor.metadata import METADATA, CallMetadata, Value
-from ingestor.transport.admission import OPEN, Gate, certificate_names
+from ingestor.transport.admission import OPEN, Gate, peer_names
 from ingestor.transport.http.answers import (
     JSON,
     answer,
@@ -214,7 +214,7 @@ class HttpServer:
 
     def _let_in(self, path: str, request: web.BaseRequest, metadata: Mapping[str, Sequence[Value]]) -> None:
         """Before anything of the body is read. Raises what `Admission.enter` does."""
-        names = certificate_names(request.transport)
+        names = peer_names(request.transport)
         CALLER.set(self._gate.recognise(path, metadata, names).enter())
 
     async def _stream(
