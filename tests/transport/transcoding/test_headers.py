@@ -13,13 +13,15 @@ from tests.transport.transcoding.served import Served
 
 
 async def test_headers_become_metadata_and_back(served: Served, metadata: list[CallMetadata]) -> None:
-    """Those with the prefix, bytes under names in -Bin; Authorization, first of all that came under its name; and
-    nothing else. Whatever the answer is, it carries what was sent back."""
+    """Those with the prefix, bytes under names in -Bin; Authorization, first of all that came under its name, and
+    X-API-Key; nothing else. Whatever the answer is, it carries what was sent back."""
     headers = {
         "Grpc-Metadata-X-Tenant": "t 1",
         "grpc-metadata-x-key-bin": "+/8=,-_8",
         "Grpc-Metadata-Authorization": "other",
         "Authorization": "Bearer x",
+        "X-API-Key": "y",
+        "X-API-Kez": "z",
         "Grpc-Metadata-": "nameless",
         "X-Forwarded-For": "1.2.3.4",
     }
@@ -28,6 +30,7 @@ async def test_headers_become_metadata_and_back(served: Served, metadata: list[C
         "x-tenant": ["t 1"],
         "x-key-bin": [b"\xfb\xff", b"\xfb\xff"],
         "authorization": ["Bearer x", "other"],
+        "x-api-key": ["y"],
     }
     assert answer.headers.getall("Grpc-Metadata-X-One") == ["a", "b"]
     assert answer.headers["Grpc-Metadata-X-Bytes-Bin"] == base64.b64encode(b"\xfb\xff").decode()
