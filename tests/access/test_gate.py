@@ -139,6 +139,21 @@ def test_new_keys_count_at_once_and_old_ones_stay_valid() -> None:
     assert early.enter().id == old.id
 
 
+def test_a_key_that_is_changed_allows_what_it_says_now() -> None:
+    """Also for calls whose headers were seen before; a stream under way has to begin again."""
+    key, text = make("write:a.", "write:b.")
+    door = gate(key)
+    admission = door.recognise("/write", bearer(text), ())
+    before = admission.enter()
+    door.use(Keys([key.model_copy(update={"scopes": ("write:a.",)})]))
+    assert [admission.enter().may_write(name) for name in ("a.x", "b.x")] == [True, False]
+    with pytest.raises(Unauthenticated, match="call again"):
+        before.check()
+    door.use(Keys([key.model_copy(update={"scopes": ("read",)})]))
+    with pytest.raises(Forbidden):
+        admission.enter()
+
+
 def test_without_keys_nobody_needs_one_until_there_are_some() -> None:
     """A stream that began without is ended then."""
     clock = Clock()
