@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 from loguru import logger
 
 from ingestor import __version__
-from ingestor.access import Gate, Keys, KeysFile, Watch
+from ingestor.access import Gate, Keys, KeysFile, KeysProblem, Watch
 from ingestor.batching import Backoff
 from ingestor.errors import BadSetting, DataDirProblem
 from ingestor.journal import DiskJournal, RequestIds
@@ -124,7 +124,8 @@ class App:
         self._ends.callback(lag.cancel)
 
     def _start_keys(self) -> None:
-        self._keys.begin()
+        with keys_problems(self.settings):
+            self._keys.begin()
         check_keys(self.settings, self._gate.keys)
         watching = asyncio.create_task(self._keys.look_again(), name="keys")
         self._ends.callback(watching.cancel)
@@ -288,8 +289,25 @@ class App:
         return health
 
 
+@contextmanager
+def keys_problems(settings: Settings) -> Iterator[None]:
+    """Around reading the keys: where they lie in DATA_DIR and can't be reached, that is the problem."""
+    try:
+        yield
+    except KeysProblem as problem:
+        if settings.keys_file is None and isinstance(problem.__cause__, OSError):
+            raise DataDirProblem(str(problem)) from problem
+        raise
+
+
 def check_keys(settings: Settings, keys: Keys | None) -> None:
-    """Raises BadSetting when there are none, and others than this machine could call."""
+    """Raises BadSetting when there are none although a file was named, or others than this machine could call."""
+    if settings.keys_file is not None and not (keys and keys.all):
+        msg = (
+            f"KEYS_FILE {settings.keys_file} has no keys: make one with `ingestor keys create`, or leave KEYS_FILE"
+            " unset, so that callers need none"
+        )
+        raise BadSetting(msg)
     if not (keys and keys.all) and not (settings.listens_on_loopback or settings.insecure):
         msg = (
             f"HOST={settings.host} listens beyond loopback, and {settings.keys_path} has no keys:"

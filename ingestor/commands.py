@@ -16,7 +16,7 @@ from loguru import logger
 
 from ingestor import __version__
 from ingestor.access import KeysFile
-from ingestor.app import App, check_keys
+from ingestor.app import App, check_keys, keys_problems
 from ingestor.database_address import database_url
 from ingestor.errors import AddressProblem, DataDirProblem, StartupError
 from ingestor.garbage import collected_aside
@@ -120,7 +120,8 @@ async def _look_at_database(settings: Settings) -> str:
 
 
 def _look_at_keys(settings: Settings) -> str:
-    found = KeysFile(settings.keys_path).read()
+    with keys_problems(settings):
+        found = KeysFile(settings.keys_path).read()
     keys = None if found is None else found[1]
     check_keys(settings, keys)
     if keys is None or not keys.all:

@@ -108,8 +108,8 @@ class Settings(BaseSettings):
     )
     keys_file: Path | None = Field(
         default=None,
-        description="the file of keys, which `ingestor keys` writes (default: keys in DATA_DIR). Without any,"
-        " callers need none",
+        description="the file of keys, which `ingestor keys` writes (default: keys in DATA_DIR; without any"
+        " there, callers need none)",
     )
     series_per_hour_max: int = Field(
         default=0,

@@ -152,6 +152,10 @@ def test_beyond_loopback_there_must_be_keys() -> None:
     check_keys(local, None)
     check_keys(beyond, Keys([make()[0]]))
     check_keys(beyond.model_copy(update={"insecure": True}), None)
+    named = local.model_copy(update={"keys_file": Path("/nowhere/keys")})
+    with pytest.raises(BadSetting, match="KEYS_FILE /nowhere/keys has no keys"):
+        check_keys(named, None)
+    check_keys(named, Keys([make()[0]]))
     for none in (None, Keys()):
         with pytest.raises(BadSetting, match="ingestor keys create"):
             check_keys(beyond, none)

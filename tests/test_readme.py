@@ -67,7 +67,7 @@ async def test_the_session_with_keys_can_be_pasted(database_url: str, tmp_path: 
     [session] = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
     [create] = re.findall(r"\$ KEY=\$\((.*)\)\n", session)
     file = tmp_path / "keys"
-    async with gateway(database_url, keys_file=str(file)) as running:
+    async with gateway(database_url, data_dir=str(tmp_path)) as running:
         made = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", *shlex.split(create)),
             stdout=asyncio.subprocess.PIPE,

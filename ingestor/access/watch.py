@@ -26,7 +26,7 @@ class Watch:
         self._mark: Mark | None = None
 
     def begin(self) -> None:
-        """Reads it for the first time. Without a file, or with an empty one, no keys are needed. Raises
+        """Reads it for the first time. Without a file, or with an empty one, no keys are used. Raises
         KeysProblem."""
         found = self._file.read()
         if found is not None:
