@@ -95,6 +95,61 @@ def test_each_removal_is_on_the_disk_before_the_next() -> None:
     assert set(disk.names) == {name(4)}
 
 
+def test_nothing_is_removed_while_the_last_removal_may_be_undone() -> None:
+    """A power loss could bring the first file back without the second, which would look like a loss."""
+    disk = Disk()
+    log = SegmentLog.open(disk.boot(), ONE_EACH, lambda: 100.0)
+    for position in range(1, 5):
+        log.append([record(position)])
+    disk.fail([Fault("dirsync", 0, errno.EIO, lasting=True)])
+    log.committed(3)
+    log.committed(3)
+    assert (set(disk.names), log.first) == ({name(2), name(3), name(4)}, 2)
+    disk.fail([])
+    disk.calls.clear()
+    log.committed(3)
+    assert disk.calls == ["dirsync", *["unlink", "dirsync"] * 2]
+    assert (set(disk.names), log.first) == ({name(4)}, 4)
+
+
+def test_a_file_that_can_not_be_removed_is_tried_again() -> None:
+    """It is still there and can still be read; the log goes on meanwhile."""
+    disk = Disk()
+    log = SegmentLog.open(disk.boot(), ONE_EACH, lambda: 100.0)
+    for position in (1, 2, 3):
+        log.append([record(position)])
+    disk.fail([Fault("unlink", 0, errno.EROFS, lasting=True)])
+    log.committed(2)
+    log.append([record(4)])
+    assert values(log) == {position: position for position in (1, 2, 3, 4)}
+    disk.fail([])
+    log.committed(2)
+    assert set(disk.names) == {name(3), name(4)}
+
+
+def test_a_file_that_somebody_else_removed_is_not_missed() -> None:
+    """It was to go, and it is gone."""
+    disk = Disk()
+    log = SegmentLog.open(disk.boot(), ONE_EACH, lambda: 100.0)
+    for position in (1, 2, 3):
+        log.append([record(position)])
+    del disk.names[name(1)]
+    log.committed(2)
+    assert (set(disk.names), log.first) == ({name(3)}, 3)
+
+
+def test_a_file_that_is_removed_while_it_is_read_leaves_the_disk(tmp_path: Path) -> None:
+    """One that is open keeps its bytes there, and nobody sees what takes the room."""
+    with opened(tmp_path, ONE_EACH) as log:
+        for position in (1, 2, 3):
+            log.append([record(position)])
+        assert [each.position for each in log.read(0, 1, 1)] == [1]
+        log.committed(2)
+        kept = [str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+        assert not [path for path in kept if path.startswith(str(tmp_path)) and "(deleted)" in path]
+        assert values(log, 2) == {3: 3.0}
+
+
 def test_the_file_that_is_written_to_never_goes(tmp_path: Path) -> None:
     """Not even for an entry that is larger than all that the journal may take, when all else is committed."""
     with opened(tmp_path, LogLimits(bytes_max=5_000, segment_bytes=4_000)) as log:
