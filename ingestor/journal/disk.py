@@ -145,7 +145,7 @@ class DiskJournal:
     @property
     def room_bytes(self) -> int:
         """What the log may still take."""
-        return max(0, self._room_bytes)
+        return self._room_bytes
 
     @property
     def problem(self) -> str | None:
