@@ -116,15 +116,15 @@ async def test_it_is_closed_when_all_is_written(tmp_path: Path) -> None:
         log.go.clear()
         await journal.offer(batch(2), Ack.QUEUED)
         await until(lambda: log.appends == 1)
-        assert not journal.closed
+        told = [journal.closed]
         journal.close()
-        assert not journal.closed
+        told.append(journal.closed)
         reader = asyncio.create_task(journal.wait(MANY, None))
         await turns()
         assert not reader.done()
         log.go.set()
         await asyncio.wait_for(reader, 5)
-        assert journal.closed
+        assert [*told, journal.closed] == [False, False, True]
         await asyncio.wait_for(journal.wait(MANY, None), 5)
 
 
