@@ -115,6 +115,17 @@ async def test_rows_that_are_read_from_disk_are_settled_like_others(
         assert await waiting == (DeadRow(2, None, "bad"),)
 
 
+async def test_the_disk_is_read_only_for_what_is_on_it_alone(tmp_path: Path) -> None:
+    """The worker asks again and again; mostly all is in memory, or there is nothing."""
+    async with opened(tmp_path / "journal") as (journal, log):
+        log.unreadable = 1
+        assert await journal.read(MANY) == []
+        await journal.offer(batch(), Ack.JOURNALED)
+        assert len(await journal.read(MANY)) == 1
+        assert await journal.read(MANY) == []
+        assert log.unreadable == 1
+
+
 async def test_a_full_disk_refuses_and_takes_nothing(tmp_path: Path) -> None:
     """Who waits for the sync is refused; who was acknowledged as queued stays, and is written later."""
     async with opened(tmp_path / "journal") as (journal, log):
