@@ -279,10 +279,10 @@ class DiskJournal:
     async def rewind(self, position: int) -> int:
         """The database has what stands up to `position`, and nothing behind: that is read next, whatever was read
         before. Returns by how many rows more are held than before (negative: so many turned out to be stored).
-        Raises JournalProblem; then all is as it was."""
+        Raises JournalProblem; then what is read next is what it was."""
         async with self._files:
             if position < self._committed:
-                # Also when it can't be read now: the log must not let go of what is to be stored again.
+                # Also when it can't be read now.
                 self._requests.forget_recent()
                 self._committed = position
             with self._readable():
@@ -536,17 +536,17 @@ class DiskJournal:
             )
             self.log.skip_to(position)
         else:
-            # Read first: when that fails the log is as it was.
+            # Told first, whether it can be read now or not: the log must not let go of what is to be stored again.
+            if gap := self.log.rewound(position):
+                logger.error(
+                    "entries {} to {} are not in the database, and not in the journal any more", *gap
+                )
             now_s, wall_s = self._clock(), time.time()
             for summary in self.log.pending(position):
                 survey.rows += summary.rows
                 survey.marks.add(summary.position, _monotonic_s(summary.taken_at_us, now_s, wall_s))
                 if len(survey.placed) < HELD_MAX:
                     survey.placed.extend((summary.position, placed) for placed in summary.requests)
-            if gap := self.log.rewound(position):
-                logger.error(
-                    "entries {} to {} are not in the database, and not in the journal any more", *gap
-                )
         self._room_bytes = self._room_now()
         return survey
 

@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -19,7 +21,7 @@ from ingestor.journal.log import JournalFailed
 from ingestor.model import Ack, DeadRow, Delivery, MetricBatch, Outcome, Request, StoredRequest
 from ingestor.telemetry import Telemetry
 from tests.journal.contract import MANY, batch, turns, until, values
-from tests.journal.disk_kit import opened, written
+from tests.journal.disk_kit import MIB, Brakes, opened, written
 
 REQUEST = Request("", "r", b"f" * 16, 1)
 
@@ -28,6 +30,16 @@ REQUEST = Request("", "r", b"f" * 16, 1)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A failing or full disk is tried again soon."""
     monkeypatch.setattr(disk_module, "_REST_S", 0.02)
+
+
+def unreadable(after: int) -> NoReturn:
+    """There are no file descriptors left."""
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def committed(log: Brakes, position: int) -> bool:
+    """Whether the log knows that the database has that."""
+    return bool(log.committed_hint == position)
 
 
 class Stored:
@@ -209,6 +221,36 @@ async def test_the_worker_outlives_a_journal_that_can_not_be_read(
         await asyncio.wait_for(until(lambda: journal.held_rows == 0), 5)
         journal.close()
         assert await worker.drain(5)
+
+
+async def test_what_the_database_lost_is_kept_also_when_it_can_not_be_read_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is to be stored again; and a repetition must not hear that it is stored already."""
+    ids = RequestIds()
+    async with opened(tmp_path, None, ids, bytes_max=MIB) as (journal, log):
+        await journal.offer(batch(5_000, 1.0), Ack.JOURNALED, Request("", "r", b"f" * 16, 5_000))
+        await journal.settle(await journal.read(MANY), Outcome())
+        await until(lambda: log.committed_hint == 1)
+        with monkeypatch.context() as broken:
+            broken.setattr(log, "pending", unreadable)
+            with pytest.raises(JournalProblem, match="can't be read: too many open files"):
+                await journal.rewind(0)
+        assert await ids.find(Request("", "r", b"f" * 16, 5_000)) is None
+        assert (journal.held_rows, journal.waiting_rows) == (0, 0)
+        await journal.offer(batch(1, 2.0), Ack.JOURNALED)
+        assert log.committed_hint == 0
+        assert await journal.rewind(0) == 5_000
+        assert values(await journal.read(MANY)) == [1.0] * 5_000 + [2.0]
+
+
+async def test_the_log_hears_of_each_commit(tmp_path: Path) -> None:
+    """Soon, also when nothing is written any more: the room is somebody's."""
+    async with opened(tmp_path) as (journal, log):
+        for position in (1, 2, 3):
+            await journal.offer(batch(), Ack.JOURNALED)
+            await journal.settle(await journal.read(MANY), Outcome())
+            await until(partial(committed, log, position))
 
 
 def _flip_in_the_middle(path: Path) -> None:
