@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ingestor.errors import JournalProblem
 from ingestor.journal.directory import DiskDirectory
 from ingestor.journal.log import AppendFailed, JournalFull, LogLimits, Record, SegmentLog
 from ingestor.model import MetricBatch, Row
@@ -32,6 +33,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who can moun
 HOLD = """
 import sys
 from pathlib import Path
+from ingestor.errors import JournalProblem
 from ingestor.journal.directory import DiskDirectory
 DiskDirectory.open(Path(sys.argv[1])).lock()
 print("locked", flush=True)
@@ -124,6 +126,90 @@ def test_what_is_no_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "journal").unlink()
     (tmp_path / "journal").write_bytes(b"")
     assert refusal(tmp_path) == says
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths of what is synced, as it is."""
+    paths: list[str] = []
+
+    def watch(call: str) -> None:
+        real: Callable[[int], None] = getattr(os, call)
+
+        def watched(fd: int) -> None:
+            paths.append(str(Path(f"/proc/self/fd/{fd}").readlink()))
+            real(fd)
+
+        monkeypatch.setattr(os, call, watched)
+
+    watch("fsync")
+    watch("fdatasync")
+    return paths
+
+
+def test_what_is_said_to_be_on_the_disk_was_synced(tmp_path: Path, synced: list[str]) -> None:
+    """By the operating system: each append, each file that is begun with its name, each removal, and the
+    directories themselves."""
+    above = tmp_path / "data"
+    journal = above / "journal"
+    with opened(above, LogLimits(1024**2, segment_bytes=1)) as log:
+        assert synced == [str(tmp_path), str(above), str(journal / name(1)), str(journal)]
+        synced.clear()
+        log.append([record(1)])
+        assert synced == [str(journal / name(1))]
+        synced.clear()
+        log.append([record(2)])
+        assert synced == [str(journal / name(2)), str(journal), str(journal / name(2))]
+        synced.clear()
+        log.committed(1)
+        assert synced == [str(journal)]
+
+
+def test_a_write_that_takes_some_bytes_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a read that gives some: a signal may cut either short."""
+    real_write, real_read = os.pwrite, os.pread
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: real_write(fd, data[:7], offset))
+    monkeypatch.setattr(os, "pread", lambda fd, size, offset: real_read(fd, min(size, 7), offset))
+    directory = DiskDirectory.open(tmp_path)
+    file = directory.open_file("000000000001.segment", create=True)
+    try:
+        file.write(3, b"0123456789abcdefghij")
+        assert file.read(0, 100) == bytes(3) + b"0123456789abcdefghij"
+        assert file.read(5, 16) == b"23456789abcdefgh"
+        assert file.read(5, 7) == b"2345678"
+        assert file.read(23, 5) == b""
+    finally:
+        file.close()
+        directory.close()
+
+
+def test_a_directory_that_is_refused_is_let_go_of(tmp_path: Path) -> None:
+    """Whoever tries again and again must not run out of file descriptors."""
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    (tmp_path / "journal").symlink_to(tmp_path)
+    with opened(tmp_path / "other"):
+        for _ in range(5):
+            refusal(tmp_path)
+            refusal(tmp_path / "other")
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
+def test_directories_above_it_are_closed_to_others_but_for_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run as root, PostgreSQL is another user and lives beside it: it must pass, and no more."""
+    before = os.umask(0o077)
+    try:
+        DiskDirectory.open(tmp_path / "a" / "b").close()
+        monkeypatch.setattr(os, "geteuid", lambda: (tmp_path / "c").stat().st_uid or 1)
+        (tmp_path / "c").mkdir()
+        with pytest.raises(JournalProblem):
+            DiskDirectory.open(tmp_path / "c" / "d")
+    finally:
+        os.umask(before)
+    passing = 0o755 if (tmp_path / "a").stat().st_uid == 0 else 0o700
+    assert [mode(tmp_path / each) for each in ("a", "a/b", "a/b/journal")] == [passing, passing, 0o700]
+    assert mode(tmp_path / "c" / "d") == 0o700
 
 
 # How full it may get.
