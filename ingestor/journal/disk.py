@@ -333,7 +333,6 @@ class DiskJournal:
                 continue
             await asyncio.sleep(0)  # those who come in the same turn of the loop share the sync
             self._offered.clear()
-            self._idle.clear()
             # An empty group only tries the disk: nobody can come in before it is known to be well again.
             while (group := self._next_group()) or self._problem is not None:
                 async with self._files:

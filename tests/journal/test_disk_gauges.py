@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from ingestor.errors import Overloaded
+from ingestor.errors import Overloaded, Unavailable
+from ingestor.journal import DiskJournal
 from ingestor.journal import backlog as backlog_module
+from ingestor.journal.directory import DiskDirectory
+from ingestor.journal.log import LogLimits, SegmentLog
 from ingestor.model import Ack, Outcome
 from tests.journal.contract import MANY, batch, limits, settle_all, turns, until
-from tests.journal.disk_kit import opened, written
+from tests.journal.disk_kit import MIB, opened, written
 
 SIZE = batch().size_bytes
 
@@ -170,3 +173,50 @@ async def test_who_is_acknowledged_before_the_disk_has_it_grows_old_too(tmp_path
             await journal.offer(batch(), Ack.QUEUED)
             clock.now_s += 5
         assert (journal.age_s(), journal.oldest_age_s()) == (0.0, 10.0)
+
+
+async def test_what_is_older_than_what_is_acknowledged_unwritten_counts(tmp_path: Path) -> None:
+    """It waits to be read, or to be settled."""
+    clock = Clock()
+    async with opened(tmp_path, clock=clock) as (journal, log):
+        await journal.offer(batch(), Ack.JOURNALED)
+        clock.now_s += 5
+        log.go.clear()
+        await journal.offer(batch(), Ack.QUEUED)
+        await until(lambda: log.appends == 2)
+        await journal.offer(batch(), Ack.QUEUED)
+        assert (journal.age_s(), journal.oldest_age_s()) == (5.0, 5.0)
+        await journal.read(1)
+        assert (journal.age_s(), journal.oldest_age_s()) == (0.0, 5.0)
+
+
+async def test_a_refusal_presses_until_rows_are_settled(tmp_path: Path) -> None:
+    """Then there may be room again: the next one tries."""
+    async with opened(tmp_path) as (journal, log):
+        log.room = 0
+        await journal.offer(batch(), Ack.JOURNALED)
+        with pytest.raises(Overloaded):
+            await journal.offer(batch(), Ack.JOURNALED)
+        told = [journal.pressed]
+        await settle_all(journal)
+        assert [*told, journal.pressed] == [True, False]
+
+
+async def test_an_end_is_one(tmp_path: Path) -> None:
+    """What was lost is told again, offers are refused, and a start says what is pending."""
+    async with opened(tmp_path) as (journal, log):
+        await journal.offer(batch(2), Ack.JOURNALED)
+        log.go.clear()
+        await journal.offer(batch(3), Ack.QUEUED)
+        await until(lambda: log.appends == 2)
+        await journal.offer(batch(4), Ack.QUEUED)
+        ending = asyncio.create_task(journal.end(0.01))
+        await asyncio.sleep(0.05)
+        log.go.set()
+        assert await asyncio.wait_for(ending, 5) == 7
+        assert await journal.end(5) == 7
+        with pytest.raises(Unavailable, match="stopping"):
+            await journal.offer(batch(), Ack.QUEUED)
+    again = DiskJournal(SegmentLog.open(DiskDirectory.open(tmp_path), LogLimits(MIB)), limits())
+    assert await again.resume() == 5, "the disk had taken what it was given"
+    await again.end(5)
