@@ -359,10 +359,9 @@ class DiskJournal:
         """Others fill the file system, and make room on it."""
         async with self._files:
             room_bytes = await self._aside(self._room_now)
-        if room_bytes > self._room_bytes:
-            self._room_bytes = room_bytes
+        before_bytes, self._room_bytes = self._room_bytes, room_bytes
+        if room_bytes > before_bytes:
             self._admission.room_made()
-        self._room_bytes = room_bytes
 
     def _writer_ended(self, task: asyncio.Task[None]) -> None:
         """Not before `end`, unless by our own mistake. Then nobody can know what is written: what is not

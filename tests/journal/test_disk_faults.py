@@ -80,6 +80,11 @@ async def test_room_for_nobody_is_looked_for_as_well(tmp_path: Path) -> None:
         await journal.offer(batch(), Ack.JOURNALED)
         with pytest.raises(Overloaded):
             await journal.offer(batch(), Ack.JOURNALED)
+        seen = log.looks
+        await until(lambda: log.looks > seen + 2)
+        assert journal.full
+        log.room = 100
+        await until(lambda: journal.room_bytes == 100)
         log.room = None
         await asyncio.wait_for(until(lambda: not journal.full), 5)
         await journal.offer(batch(), Ack.JOURNALED)
@@ -90,7 +95,7 @@ async def test_who_comes_while_room_is_looked_for_is_written_before_the_end(tmp_
     """An end at that moment waits for it."""
     async with opened(tmp_path) as (journal, log):
         await journal.offer(batch(), Ack.JOURNALED)
-        log.looking = asyncio.Event()
+        log.looks, log.looking = 0, asyncio.Event()
         await asyncio.wait_for(until(lambda: log.looks > 0), 5)
         waiting = asyncio.create_task(journal.offer(batch(2), Ack.JOURNALED))
         await turns()

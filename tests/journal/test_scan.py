@@ -30,10 +30,11 @@ def scanned(data: bytes, limit: int | None = None) -> tuple[Scan, Segment]:
     return scan(file_of(data), SEED, found, limit), found
 
 
-def broken(data: bytes, position: int) -> bytes:
-    """With one byte of that entry's head changed, so that the next good frame has to be searched for."""
-    begin, _ = entries_in(data)[position]
-    return data[: begin + 10] + bytes((data[begin + 10] ^ 1,)) + data[begin + 11 :]
+def broken(data: bytes, position: int, at: int = 10) -> bytes:
+    """With one byte of that entry changed: of its head, so that the next good frame has to be searched for, unless
+    another is named."""
+    at += entries_in(data)[position][0]
+    return data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :]
 
 
 WHOLE = segment(1, 1, entry(1), cursor(1), entry(2), entry(3), entry(4, number=1))
@@ -124,7 +125,7 @@ def test_a_walk_finds_the_same_whatever_it_reads_at_once(
 ) -> None:
     """Frames lie across the borders, and so do bad bytes and what follows them."""
     monkeypatch.setattr(segments, "WINDOW_BYTES", window_bytes)
-    data = broken(broken(WHOLE, 1), 3)
+    data = broken(broken(WHOLE, 3, at=100), 1)
     found = list(walk(file_of(data), SEED, 88, len(data), window_bytes))
     places = entries_in(WHOLE)
     assert [(type(each), each.offset, each.end) for each in found] == [
