@@ -14,6 +14,7 @@ import pytest
 from ingestor.errors import Overloaded, Unavailable
 from ingestor.journal import DiskJournal, QueueLimits, RequestIds
 from ingestor.journal import backlog as backlog_module
+from ingestor.journal import disk as disk_module
 from ingestor.journal.log import JournalFull
 from ingestor.model import Ack, DeadRow, Outcome, Request
 from tests.journal.contract import MANY, JournalContract, batch, turns, until, values
@@ -59,6 +60,20 @@ async def test_those_who_come_during_a_sync_share_the_next(tmp_path: Path) -> No
         log.go.set()
         await asyncio.gather(first, *others)
         assert log.appends == 2
+
+
+async def test_what_is_written_at_once_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who came first is not kept waiting for the last of many."""
+    monkeypatch.setattr(disk_module, "_GROUP_BYTES_MAX", 3 * batch().size_bytes)
+    async with opened(tmp_path / "journal") as (journal, log):
+        log.go.clear()
+        for number in range(8):
+            await journal.offer(batch(1, float(number)), Ack.QUEUED)
+            await until(lambda: log.appends == 1)
+        log.go.set()
+        await written(journal)
+        assert log.appends == 1 + 3
+        assert values(await journal.read(MANY)) == [float(number) for number in range(8)]
 
 
 async def test_what_was_acknowledged_outlives_us(tmp_path: Path) -> None:
