@@ -202,6 +202,17 @@ async def test_a_refusal_presses_until_rows_are_settled(tmp_path: Path) -> None:
         assert [*told, journal.pressed] == [True, False]
 
 
+async def test_each_write_says_how_long_it_took(tmp_path: Path) -> None:
+    """However many share it."""
+    took_s: list[float] = []
+    async with opened(tmp_path, on_synced=took_s.append) as (journal, _):
+        await asyncio.gather(*(journal.offer(batch(), Ack.JOURNALED) for _ in range(5)))
+        assert len(took_s) == 1
+        await journal.offer(batch(), Ack.JOURNALED)
+        assert len(took_s) == 2
+        assert all(0 < each < 60 for each in took_s)
+
+
 async def test_an_end_is_one(tmp_path: Path) -> None:
     """What was lost is told again, offers are refused, and a start says what is pending."""
     async with opened(tmp_path) as (journal, log):

@@ -154,3 +154,23 @@ def test_frames_of_another_journal_are_none() -> None:
     data = segment(1, 1, entry(1))
     other = frames.seed(UUID(int=5))
     assert list(walk(file_of(data), other, 88, len(data))) == [Bad(88, len(data))]
+
+
+def test_a_frame_right_behind_eight_bad_bytes_is_found() -> None:
+    """It is the nearest that one can be."""
+    data = segment(1, 1, bytes(8), entry(1))
+    found = list(walk(file_of(data), SEED, 88, len(data)))
+    assert [(type(each), each.offset) for each in found] == [(Bad, 88), (Frame, 96)]
+
+
+def test_a_frame_where_none_can_begin_is_none() -> None:
+    """They are written to multiples of eight; what looks like one elsewhere is what somebody sent."""
+    data = segment(1, 1, bytes(4), entry(1), bytes(4))
+    assert list(walk(file_of(data), SEED, 88, len(data))) == [Bad(88, len(data))]
+
+
+def test_bytes_that_begin_like_a_frame_are_part_of_the_bad_ones() -> None:
+    """Bad bytes are told as one range, whatever is in them."""
+    data = segment(1, 1, frames.MARKER + bytes(12), frames.MARKER + bytes(60), entry(1))
+    found = list(walk(file_of(data), SEED, 88, len(data)))
+    assert [(type(each), each.offset) for each in found] == [(Bad, 88), (Frame, 88 + 80)]
