@@ -119,7 +119,7 @@ def test_another_journals_entry_says_nothing_of_whose_file_it_is() -> None:
     assert journal_in(file_of(entry(1)), ENTRY_BYTES) is None
 
 
-@pytest.mark.parametrize("window_bytes", [48, 64, 500, 700, 4_096])
+@pytest.mark.parametrize("window_bytes", [48, 64, 233, 466, 480, 500, 700, 4_096])
 def test_a_walk_finds_the_same_whatever_it_reads_at_once(
     monkeypatch: pytest.MonkeyPatch, window_bytes: int
 ) -> None:
@@ -147,6 +147,8 @@ def test_a_walk_ends_where_it_is_told() -> None:
         assert [type(each) for each in found] == [Frame, Bad]
         assert (found[1].offset, found[1].end) == (places[3][0], end)
     assert [each.end for each in walk(file, SEED, places[2][0], places[3][1])] == [places[2][1], places[3][1]]
+    file = file_of(broken(WHOLE, 2))
+    assert list(walk(file, SEED, places[2][0], places[3][1] - 8)) == [Bad(places[2][0], places[3][1] - 8)]
 
 
 def test_frames_of_another_journal_are_none() -> None:
