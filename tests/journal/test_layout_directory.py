@@ -75,6 +75,24 @@ def test_a_journal_is_locked_as_long_as_it_is_open(tmp_path: Path) -> None:
         assert values(log) == {1: 1.0}
 
 
+def test_who_can_not_open_the_log_does_not_keep_the_lock(tmp_path: Path) -> None:
+    """Neither for what is in a file, nor for what the system says: once it is mended, it opens."""
+    path = put(tmp_path, segment(1, 1, entry(1)))
+    directory = DiskDirectory.open(tmp_path)
+    try:
+        for linked in (False, True):
+            if linked:
+                (path / name(2)).symlink_to(path)
+            else:
+                (path / name(2)).write_bytes(b"mine")
+            with pytest.raises(JournalProblem, match="move it away|symbolic links"):
+                SegmentLog.open(directory, LogLimits(1024**2))
+            (path / name(2)).unlink()
+            SegmentLog.open(directory, LogLimits(1024**2)).close()
+    finally:
+        directory.close()
+
+
 def test_nobody_else_can_read_it(tmp_path: Path) -> None:
     """Metrics are nobody's business, whatever the umask is; nor may anybody put files there."""
     before = os.umask(0)
