@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -108,6 +109,18 @@ def test_a_leap_goes_to_the_present_moment(tmp_path: Path) -> None:
     with opened(tmp_path) as log:
         assert list(values(log).values()) == [1.0, 2.0, 3.0]
         assert log.recovery.gaps == []
+
+
+def test_a_leap_by_itself_leaves_nothing_pending(tmp_path: Path) -> None:
+    """A file that begins there has no entries, so another database may take the journal over."""
+    with opened(tmp_path, clock=lambda: 5_000.25) as log:
+        log.append([record(1)])
+        log.committed(1)
+        log.leap()
+        log.bind(UUID(int=7))
+        assert (log.is_pending, log.held_bytes, log.recovery.gaps) == (False, 0, [])
+        log.append([record(log.last + 1)])
+        assert log.is_pending
 
 
 def test_a_database_that_lacks_what_was_removed_is_a_gap(tmp_path: Path) -> None:
