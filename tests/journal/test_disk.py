@@ -4,6 +4,7 @@ is read from disk."""
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -139,6 +140,46 @@ async def test_the_disk_is_read_only_for_what_is_on_it_alone(tmp_path: Path) -> 
         assert len(await journal.read(MANY)) == 1
         assert await journal.read(MANY) == []
         assert log.unreadable == 1
+
+
+async def test_what_was_read_is_not_lost_with_what_follows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is on its way to the database, in as many batches as there are."""
+    monkeypatch.setattr(backlog_module, "TAIL_BYTES_MAX", 0)
+    async with opened(tmp_path) as (journal, _):
+        waiting = []
+        for _ in range(3):
+            waiting.append(asyncio.create_task(journal.offer(batch(100), Ack.COMMITTED)))
+            await turns()
+            await written(journal)
+        file = next(tmp_path.glob("journal/*.segment"))
+        file.write_bytes(file.read_bytes()[:-200] + b"x" * 200)
+        first, second = await journal.read(1), await journal.read(1)
+        assert await journal.read(1) == []
+        with pytest.raises(Unavailable, match="lost"):
+            await asyncio.wait_for(waiting[2], 5)
+        for entries, told in ((first, waiting[0]), (second, waiting[1])):
+            await turns()
+            assert not told.done()
+            await journal.settle(entries, Outcome())
+            assert await asyncio.wait_for(told, 5) == ()
+
+
+async def test_when_a_request_came_is_on_the_disk(tmp_path: Path) -> None:
+    """Not when it was written: it may have waited long for a disk that failed."""
+    now_s = 1_000.0
+    async with opened(tmp_path, clock=lambda: now_s) as (journal, log):
+        log.go.clear()
+        await journal.offer(batch(), Ack.QUEUED)
+        await until(lambda: log.appends == 1)
+        await journal.offer(batch(), Ack.QUEUED)
+        now_s += 500.0
+        log.go.set()
+        await written(journal)
+        ages_s = [time.time() - each.taken_at_us / 1e6 for each in log.read(0, MANY, MANY)]
+        assert 0 <= ages_s[0] < 100
+        assert 500 <= ages_s[1] < 600
 
 
 async def test_a_full_disk_refuses_and_takes_nothing(tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ async def test_a_failing_disk_stays_a_problem_until_it_takes_something(tmp_path:
             await asyncio.sleep(0.001)
         assert seen == {"input/output error"}
         await asyncio.wait_for(until(lambda: journal.problem is None), 5)
-        assert journal.held_rows == 0
+        assert (journal.held_rows, journal.held_bytes, journal.unwritten_rows) == (0, 0, 0)
         await journal.offer(batch(), Ack.JOURNALED)
 
 
@@ -348,6 +348,7 @@ async def test_a_repetition_is_not_acknowledged_before_the_first_is_kept(tmp_pat
         for each in (first, second):
             with pytest.raises(Overloaded, match="nothing was taken"):
                 await asyncio.wait_for(each, 5)
+        assert await ids.find(REQUEST) is None, "whoever sends it again begins anew"
 
 
 async def test_positions_are_not_given_out_again_while_the_database_is_away(tmp_path: Path) -> None:
