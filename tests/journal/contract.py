@@ -136,7 +136,7 @@ class JournalContract(ABC):
         await journal.offer(batch(3), self.ack)
         for rows in (2, 3):
             await asyncio.wait_for(journal.wait(rows, None), 5)
-        reader = asyncio.create_task(journal.wait(4, None))
+        reader = asyncio.create_task(journal.wait(MANY, None))
         await turns()
         assert not reader.done()
         waiting = asyncio.create_task(journal.offer(batch(), Ack.COMMITTED))
@@ -206,8 +206,11 @@ class JournalContract(ABC):
         await journal.offer(batch(2), self.ack, request)
         again = await requests.find(request)
         assert again is not None
-        waiting = asyncio.create_task(again.reached(Ack.COMMITTED))
+        reader = asyncio.create_task(journal.wait(MANY, None))
         await turns()
+        assert not reader.done()
+        waiting = asyncio.create_task(again.reached(Ack.COMMITTED))
+        await asyncio.wait_for(reader, 5)
         assert not waiting.done()
         assert journal.pressed  # nobody who waits for a commit waits for the ticker
         await journal.settle(await journal.read(MANY), Outcome(dead=[DeadRow(1, "22000", "bad")]))

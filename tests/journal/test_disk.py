@@ -18,7 +18,7 @@ from ingestor.journal import backlog as backlog_module
 from ingestor.journal import disk as disk_module
 from ingestor.journal.log import JournalFull
 from ingestor.model import Ack, DeadRow, Outcome, Request
-from tests.journal.contract import MANY, JournalContract, batch, turns, until, values
+from tests.journal.contract import MANY, JournalContract, batch, settle_all, turns, until, values
 from tests.journal.disk_kit import MIB, opened, written
 
 
@@ -164,6 +164,16 @@ async def test_what_was_read_is_not_lost_with_what_follows_it(
             assert not told.done()
             await journal.settle(entries, Outcome())
             assert await asyncio.wait_for(told, 5) == ()
+
+
+async def test_a_write_tells_the_log_what_is_committed(tmp_path: Path) -> None:
+    """By the way, so that nothing else has to in a while."""
+    async with opened(tmp_path) as (journal, log):
+        await journal.offer(batch(), Ack.JOURNALED)
+        await settle_all(journal)
+        assert log.committed_hint == 0
+        await journal.offer(batch(), Ack.JOURNALED)
+        assert log.committed_hint == 1
 
 
 async def test_when_a_request_came_is_on_the_disk(tmp_path: Path) -> None:
