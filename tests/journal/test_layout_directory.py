@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -201,6 +202,27 @@ def test_a_write_that_takes_some_bytes_is_continued(tmp_path: Path, monkeypatch:
         directory.close()
 
 
+def test_a_file_that_goes_while_they_are_listed_is_not_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when somebody looks at what a server uses."""
+    path = put(tmp_path, segment(1, 1, entry(1)), segment(2, 2, entry(2)), segment(3, 3, entry(3)))
+    real = os.scandir
+
+    @contextmanager
+    def scandir(fd: int) -> Iterator[list[os.DirEntry[str]]]:
+        with real(fd) as entries:
+            found = list(entries)
+            (path / name(2)).unlink()
+            yield found
+
+    directory = DiskDirectory.open(tmp_path)
+    with monkeypatch.context() as racing:
+        racing.setattr(os, "scandir", scandir)
+        assert set(directory.sizes()) == {name(1), name(3)}
+    directory.close()
+
+
 def test_a_directory_that_is_refused_is_let_go_of(tmp_path: Path) -> None:
     """Whoever tries again and again must not run out of file descriptors."""
     before = len(list(Path("/proc/self/fd").iterdir()))
@@ -228,6 +250,14 @@ def test_directories_above_it_are_closed_to_others_but_for_root(
     passing = 0o755 if (tmp_path / "a").stat().st_uid == 0 else 0o700
     assert [mode(tmp_path / each) for each in ("a", "a/b", "a/b/journal")] == [passing, passing, 0o700]
     assert mode(tmp_path / "c" / "d") == 0o700
+
+
+def test_a_directory_that_can_not_be_made_is_told(tmp_path: Path) -> None:
+    """With its name, and which setting names it; a file in the way as well."""
+    for place in (Path("/proc/nowhere"), tmp_path / "file" / "data"):
+        (tmp_path / "file").write_bytes(b"")
+        said = refusal(place)
+        assert said.startswith(f"the journal's directory {place / 'journal'} can't be ")
 
 
 # How full it may get.
