@@ -176,3 +176,15 @@ def test_bytes_that_begin_like_a_frame_are_part_of_the_bad_ones() -> None:
     data = segment(1, 1, frames.MARKER + bytes(12), frames.MARKER + bytes(60), entry(1))
     found = list(walk(file_of(data), SEED, 88, len(data)))
     assert [(type(each), each.offset) for each in found] == [(Bad, 88), (Frame, 88 + 80)]
+
+
+def test_a_frame_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is longer is not written; what claims to be is not read, so that no length has memory taken for it."""
+    data = entry(1)
+    monkeypatch.setattr(frames, "FRAME_BYTES_MAX", ENTRY_BYTES)
+    assert entry(1) == data
+    assert frames.decode_head(SEED, data) is not None
+    monkeypatch.setattr(frames, "FRAME_BYTES_MAX", ENTRY_BYTES - 8)
+    with pytest.raises(ValueError, match=r"an entry of \d+ bytes is more than a journal's frame holds"):
+        entry(1)
+    assert frames.decode_head(SEED, data) is None
