@@ -234,6 +234,19 @@ def test_a_directory_that_is_refused_is_let_go_of(tmp_path: Path) -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
+def test_a_start_keeps_the_last_file_open_and_no_other(tmp_path: Path) -> None:
+    """There may be a thousand of them."""
+    headless = bytearray(segment(1, 1, entry(1)))
+    headless[50] ^= 1
+    put(tmp_path, bytes(headless), segment(2, 2, entry(2)), segment(3, 3, entry(3)))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with opened(tmp_path) as log:
+        opened_files = len(list(Path("/proc/self/fd").iterdir())) - before
+        assert opened_files <= 3, "the directory, the lock and the last file"
+        assert list(values(log)) == [1, 2, 3]
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
 def test_directories_above_it_are_closed_to_others_but_for_root(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
