@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
-from ingestor.journal.log import JournalFull, LogLimits, Record, SegmentLog
+from ingestor.journal.log import JournalFailed, JournalFull, LogLimits, Record, SegmentLog
 from ingestor.journal.recovery import Gap
 from ingestor.model import MetricBatch, Row
-from tests.journal.forgetful_disk import Disk
+from tests.journal.forgetful_disk import Disk, Fault
 from tests.journal.segment_files import (
+    LIMITS,
     MANY,
     ONE_EACH,
     contents,
+    cursor,
     entry,
     name,
     opened,
@@ -25,7 +29,7 @@ from tests.journal.segment_files import (
     values,
 )
 
-FRAME_BYTES = len(entry(1))
+FRAME_BYTES, CURSOR_BYTES = len(entry(1)), len(cursor(1))
 
 
 def rows(position: int, count: int) -> Record:
@@ -82,13 +86,14 @@ def test_what_is_not_committed_is_counted(tmp_path: Path) -> None:
 
 
 def test_in_a_long_file_what_is_not_committed_is_known_to_64_kib(tmp_path: Path) -> None:
-    """Where entries begin is remembered that often."""
-    with opened(tmp_path) as log:
+    """Where entries begin is remembered that often, also where cursors stand between them."""
+    now_s = itertools.count(1_000.0, 10.0)
+    with opened(tmp_path, clock=lambda: next(now_s)) as log:
         for first in range(1, 1_001, 100):
             log.append([record(position) for position in range(first, first + 100)])
         for committed in range(0, 1_000, 50):
             log.committed(committed)
-            exact = (1_000 - committed) * FRAME_BYTES
+            exact = (1_000 - committed) * FRAME_BYTES + (10 - committed // 100) * CURSOR_BYTES
             assert exact <= log.held_bytes <= exact + 66 * 1024
             assert positions(log.read(committed, 1, 1)) == [committed + 1]
 
@@ -119,8 +124,28 @@ def test_a_leap_by_itself_leaves_nothing_pending(tmp_path: Path) -> None:
         log.leap()
         log.bind(UUID(int=7))
         assert (log.is_pending, log.held_bytes, log.recovery.gaps) == (False, 0, [])
+        log.bind(UUID(int=8))
         log.append([record(log.last + 1)])
         assert log.is_pending
+    with opened(tmp_path) as log:
+        assert (list(values(log, 1)), log.recovery.gaps) == ([5_000_250_001], []), "nothing lay between"
+
+
+def test_whether_a_failed_append_may_come_back_is_said() -> None:
+    """It can't when what it left was cut off; it can while the disk refuses that, until the next append."""
+    unwritable = Fault("write", 0, errno.EIO, lasting=True)
+    uncuttable = Fault("truncate", 0, errno.EIO, lasting=True)
+    for faults, certain in (([unwritable], True), ([unwritable, uncuttable], False)):
+        disk = Disk()
+        log = SegmentLog.open(disk.boot(), LIMITS, lambda: 1_000.0)
+        log.append([record(1)])
+        disk.fail(faults)
+        with pytest.raises(JournalFailed) as failed:
+            log.append([record(2)])
+        assert failed.value.certain is certain
+        disk.fail([])
+        log.append([record(2)])
+        assert values(log) == {1: 1.0, 2: 2.0}
 
 
 def test_a_database_that_lacks_what_was_removed_is_a_gap(tmp_path: Path) -> None:
