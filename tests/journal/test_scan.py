@@ -167,7 +167,7 @@ def test_a_frame_right_behind_eight_bad_bytes_is_found() -> None:
 
 def test_a_frame_where_none_can_begin_is_none() -> None:
     """They are written to multiples of eight; what looks like one elsewhere is what somebody sent."""
-    data = segment(1, 1, bytes(4), entry(1), bytes(4))
+    data = segment(1, 1, bytes(12), entry(1), bytes(4))
     assert list(walk(file_of(data), SEED, 88, len(data))) == [Bad(88, len(data))]
 
 
