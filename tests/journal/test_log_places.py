@@ -91,6 +91,8 @@ def test_in_a_long_file_what_is_not_committed_is_known_to_64_kib(tmp_path: Path)
     with opened(tmp_path, clock=lambda: next(now_s)) as log:
         for first in range(1, 1_001, 100):
             log.append([record(position) for position in range(first, first + 100)])
+        for after in reversed(range(1_000)):  # backwards: else it would go on where the last read ended
+            assert positions(log.read(after, 1, 1)) == [after + 1]
         for committed in range(0, 1_000, 50):
             log.committed(committed)
             exact = (1_000 - committed) * FRAME_BYTES + (10 - committed // 100) * CURSOR_BYTES
