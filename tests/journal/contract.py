@@ -145,6 +145,15 @@ class JournalContract(ABC):
         await settle_all(journal)
         await asyncio.wait_for(waiting, 5)
 
+    async def test_wait_returns_when_the_journal_is_closed(self) -> None:
+        """Nothing more will come."""
+        journal = await self.make(limits())
+        reader = asyncio.create_task(journal.wait(MANY, None))
+        await turns()
+        assert not reader.done()
+        journal.close()
+        await asyncio.wait_for(reader, 5)
+
     async def test_wait_returns_after_its_timeout(self) -> None:
         """Or when time is up, whatever waits."""
         journal = await self.make(limits())
