@@ -6,6 +6,7 @@ Every error leaves as google.rpc.Status in JSON, aiohttp's own included; nothing
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
@@ -40,7 +41,7 @@ from ingestor.transport.http.bodies import (
     read_body,
     unknown_expectation,
 )
-from ingestor.transport.http.connections import Connections
+from ingestor.transport.http.connections import Connections, Site
 from ingestor.transport.http.cors import Cors, is_preflight
 from ingestor.transport.http.metadata import received, sent
 from ingestor.transport.http.pages import Page, page_response
@@ -89,10 +90,10 @@ class HttpServer:
         self._runner = web.ServerRunner(Connections(self._handle), shutdown_timeout=_CLOSE_S)
         self._site: web.TCPSite | None = None
 
-    async def start(self, host: str, port: int) -> int:
-        """Listens; returns the port. Raises AddressProblem."""
+    async def start(self, host: str, port: int, context: ssl.SSLContext | None = None) -> int:
+        """Listens, over TLS when there is a context; returns the port. Raises AddressProblem."""
         await self._runner.setup()
-        self._site = web.TCPSite(self._runner, host, port)
+        self._site = Site(self._runner, host, port, ssl_context=context)
         try:
             await self._site.start()
         except OSError as error:
