@@ -65,7 +65,7 @@ async def serve(settings: Settings) -> int:
 async def migrate(settings: Settings) -> int:
     """Brings the schema up to date. Raises StartupError."""
     async with database_url(settings) as url:
-        database = await open_database(url)
+        database = await open_database(url, column_store=settings.column_store)
         await database.close(5.0)
     for migration in database.applied:
         say(f"applied {migration.version:04} {migration.name}")

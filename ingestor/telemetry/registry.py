@@ -180,13 +180,13 @@ class Telemetry(Declaring):
     tls_expiry = gauge(
         "ingestor_tls_certificate_expiry_timestamp_seconds",
         "When the TLS certificate in force expires, in seconds since 1970.",
-        "Set at the start and when changed files are taken; 0 without TLS.",
+        "Moves at the start and when changed files are taken; 0 without TLS.",
         unit="seconds",
     )
     tls_reload_failing = gauge(
         "ingestor_tls_reload_failing",
         "Whether changed TLS files can't be used (1), so that those before them stay in force.",
-        "Set every few seconds, when the files are looked at; the log says what is wrong.",
+        "Moves when the files are looked at, every few seconds; the log says what is wrong.",
         unit="boolean",
     )
     tls_handshake_failures = counter(
