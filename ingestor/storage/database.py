@@ -67,6 +67,7 @@ SELECT current_setting('server_version') AS postgresql,
 """
 # Hosts with numeric ports: anything else may be a part of a password.
 _HOSTS = re.compile(r"(?:(?:\[[^\[\]]+\]|[^:@,\[\]]*)(?::[0-9]+)?(?:,|$))*")
+_NAMES_FILES = re.compile(r"[?&]ssl(rootcert|cert|key|crl)=")
 _READ_ONLY = (
     "it is read-only: a standby (name the primary in DATABASE_URL), or default_transaction_read_only is on"
 )
@@ -358,9 +359,7 @@ def redacted(url: str) -> str:
 
 
 def _look_after(url: str, error: BaseException) -> str:
-    if isinstance(error, FileNotFoundError | PermissionError) and re.search(
-        r"[?&]ssl(rootcert|cert|key|crl)=", url
-    ):
+    if isinstance(error, FileNotFoundError | PermissionError) and _NAMES_FILES.search(url):
         return "check the files that DATABASE_URL names: sslrootcert, sslcert, sslkey"
     return "check DATABASE_URL, and that the server runs"
 
