@@ -74,7 +74,7 @@ audit: $(TOOLS) ## ask PyPI's advisories about every pinned requirement; needs t
 
 sbom: $(TOOLS) ## write dist/sbom.json: what the container's environment is made of (CycloneDX)
 	@mkdir -p dist
-	$(TOOLS_BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON \
+	PYTHONWARNINGS=ignore $(TOOLS_BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON \
 	  --output-file dist/sbom.json deploy/requirements.txt
 	@echo "dist/sbom.json: $$(grep -c '"purl"' dist/sbom.json) packages"
 

@@ -21,8 +21,8 @@ ALPN_GRPC = ("h2",)
 ALPN_HTTP = ("http/1.1",)
 # Until a handshake is over, a connection is nobody's: it costs a socket, and counts nowhere else.
 _HANDSHAKE_S_MAX = 10.0
-# How long a client may take to say that it has read the end; grpc's and browsers' don't say it at all.
-_SHUTDOWN_S_MAX = 1.0
+# How long a client may take to read what is left for it, and the end.
+_SHUTDOWN_S_MAX = 5.0
 _LOOK_S = 3.0
 
 
@@ -86,7 +86,7 @@ class Certificates:
             return False
         before, self._seen = self.state, stamp
         try:
-            made = {protocols: self._made(protocols) for protocols in self._ports}
+            made = {protocols: self._made(protocols) for protocols in tuple(self._ports)}
             self._expires = self._checked()
         except BadSetting as error:
             self._fail(str(error))
