@@ -6,10 +6,15 @@ JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TOOLS_VENV := .venv-audit
+TOOLS_BIN := $(TOOLS_VENV)/bin
+TOOLS := $(TOOLS_VENV)/.installed
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+  --no-emit-find-links
 # The last release: `buf breaking` compares with it. Empty before the first one.
 RELEASE := $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
 
-.PHONY: help setup demo run test lint gen fuzz faults bench lock clean
+.PHONY: help setup demo run test lint gen fuzz faults bench lock audit sbom clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,10 +62,27 @@ faults: setup ## break everything around a server under load, for long; FAULT_RO
 bench: setup ## measure unary and bulk ingest on the embedded database; prints, asserts nothing
 	$(BIN)/python scripts/bench.py $(ARGS)
 
-lock: setup ## pin the newest allowed requirements again, with hashes
+lock: setup ## pin the newest allowed requirements again, with hashes; for the container, the same less what is for developers
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --extra dev --no-header \
-	  --no-emit-index-url --no-emit-find-links --output-file requirements.txt pyproject.toml
+	$(LOCK) --upgrade --extra dev --output-file requirements.txt pyproject.toml
+	$(LOCK) --constraint requirements.txt --output-file deploy/requirements.txt pyproject.toml
+	$(LOCK) --constraint requirements.txt --group build --output-file deploy/requirements-build.txt
+	$(LOCK) --upgrade --group audit --output-file deploy/requirements-audit.txt
+
+audit: $(TOOLS) ## ask PyPI's advisories about every pinned requirement; needs the network
+	@$(TOOLS_BIN)/python scripts/audit.py $(ARGS)
+
+sbom: $(TOOLS) ## write dist/sbom.json: what the container's environment is made of (CycloneDX)
+	@mkdir -p dist
+	PYTHONWARNINGS=ignore $(TOOLS_BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON \
+	  --output-file dist/sbom.json deploy/requirements.txt
+	@echo "dist/sbom.json: $$(grep -c '"purl"' dist/sbom.json) packages"
+
+# Apart from .venv, which is for tests and need not carry them.
+$(TOOLS): deploy/requirements-audit.txt
+	$(PYTHON) -m venv $(TOOLS_VENV)
+	$(TOOLS_BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
 
 clean: ## remove .venv and what tools leave
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	rm -rf $(VENV) $(TOOLS_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

@@ -6,6 +6,7 @@ Nothing else in the package knows two stages at once, and nothing happens before
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -36,6 +37,7 @@ from ingestor.transport.grpc import GrpcServer, HealthService, Reflection
 from ingestor.transport.http import Content, HttpServer, Page, documentation, json_page
 from ingestor.transport.observing import Observed
 from ingestor.transport.rpc import ColumnOptions, Descriptors, Rpc
+from ingestor.transport.tls import ALPN_GRPC, ALPN_HTTP, Certificates, State, TlsFiles
 from ingestor.transport.transcoding import Router
 from ingestor.transport.transcoding.openapi import Info, describe
 
@@ -73,6 +75,7 @@ class App:
         self._journal: Journal | None = None
         self._gate = Gate(NEEDS)
         self._keys = Watch(KeysFile(settings.keys_path), self._gate)
+        self._certificates: Certificates | None = None
         self._storing = Storing(
             settings, self.telemetry, lambda: self.database_url, lambda: self._embedded_problem
         )
@@ -92,6 +95,7 @@ class App:
         asyncio.get_running_loop().set_exception_handler(told_by_nobody)
         try:
             self._start_measuring()
+            self._start_tls()
             self._start_keys()
             if self.settings.embedded:
                 await self._start_embedded()
@@ -132,6 +136,23 @@ class App:
         self.telemetry.watch_keys(
             valid=self._gate.valid, problem=lambda: float(self._keys.problem is not None)
         )
+
+    def _start_tls(self) -> None:
+        """First of all, since wrong files are an operator's mistake that a start should not take long to tell."""
+        if (files := tls_files(self.settings)) is None:
+            return
+        telemetry = self.telemetry
+
+        def told(state: State) -> None:
+            telemetry.tls_expiry.set(state.expires.timestamp())
+            telemetry.tls_reload_failing.set(state.problem is not None)
+
+        self._certificates = Certificates(files, told=told, failed=telemetry.tls_handshake_failures.inc)
+        keeper = asyncio.create_task(self._certificates.keep(), name="tls-keeper")
+        self._ends.callback(keeper.cancel)
+
+    def _context(self, protocols: tuple[str, ...]) -> ssl.SSLContext | None:
+        return None if self._certificates is None else self._certificates.context(protocols)
 
     async def _start_embedded(self) -> None:
         embedded = EmbeddedPostgres(self.settings.data_dir)
@@ -249,8 +270,8 @@ class App:
         )
         self.telemetry.watch_calls(grpc=lambda: grpc.in_flight, http=lambda: http.in_flight)
         self._ends.push_async_callback(self._close_fronts, grpc, watch, http)
-        grpc_port = await grpc.start(settings.host, settings.grpc_port)
-        http_port = await http.start(settings.host, settings.http_port)
+        grpc_port = await grpc.start(settings.host, settings.grpc_port, self._context(ALPN_GRPC))
+        http_port = await http.start(settings.host, settings.http_port, self._context(ALPN_HTTP))
         return Addresses(settings.host, grpc_port, http_port)
 
     async def _close_fronts(self, grpc: GrpcServer, watch: HealthService, http: HttpServer) -> None:
@@ -308,12 +329,22 @@ def check_keys(settings: Settings, keys: Keys | None) -> None:
             " unset, so that callers need none"
         )
         raise BadSetting(msg)
-    if not (keys and keys.all) and not (settings.listens_on_loopback or settings.insecure):
+    if not (keys and keys.all) and not (
+        settings.listens_on_loopback or settings.insecure or settings.knows_its_callers
+    ):
         msg = (
             f"HOST={settings.host} listens beyond loopback, and {settings.keys_path} has no keys:"
             " make one with `ingestor keys create`, or put INSECURE=true beside it if the network is private"
         )
         raise BadSetting(msg)
+
+
+def tls_files(settings: Settings) -> TlsFiles | None:
+    """What both ports are to speak TLS with; None when they are not."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    optional = settings.tls_client_auth == "optional"
+    return TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca, client_optional=optional)
 
 
 async def _serving(health: Health) -> bool:

@@ -16,7 +16,7 @@ from loguru import logger
 
 from ingestor import __version__
 from ingestor.access import KeysFile
-from ingestor.app import App, check_keys, keys_problems
+from ingestor.app import App, check_keys, keys_problems, tls_files
 from ingestor.database_address import database_url
 from ingestor.errors import AddressProblem, DataDirProblem, StartupError
 from ingestor.garbage import collected_aside
@@ -25,6 +25,7 @@ from ingestor.output import say
 from ingestor.settings import Settings, misspelt
 from ingestor.storage.database import inspect, open_database
 from ingestor.storage.embedded import EmbeddedPostgresError, identity
+from ingestor.transport.tls import warnings
 
 LOST = 6
 _INTERRUPTED = 130
@@ -47,10 +48,11 @@ async def serve(settings: Settings) -> int:
         facts = app.database.facts
         logger.info("storing in {} (metrics is {})", facts, _kind(facts.table))
     logger.bind(grpc_port=addresses.grpc_port, http_port=addresses.http_port).info(
-        "ingestor {} serves gRPC on {}:{} and HTTP on http://{}:{}",
+        "ingestor {} serves gRPC on {}:{} and HTTP on {}://{}:{}",
         __version__,
         _bracketed(addresses.host),
         addresses.grpc_port,
+        "http" if settings.tls_cert is None else "https",
         _bracketed(addresses.host),
         addresses.http_port,
     )
@@ -65,7 +67,7 @@ async def serve(settings: Settings) -> int:
 async def migrate(settings: Settings) -> int:
     """Brings the schema up to date. Raises StartupError."""
     async with database_url(settings) as url:
-        database = await open_database(url)
+        database = await open_database(url, column_store=settings.column_store)
         await database.close(5.0)
     for migration in database.applied:
         say(f"applied {migration.version:04} {migration.name}")
@@ -96,14 +98,12 @@ async def check(settings: Settings) -> int:
         say(f"journal   {_look_at_journal(settings)}")
     except StartupError as error:
         problems.append(error)
-    for protocol, port in (("gRPC", settings.grpc_port), ("HTTP", settings.http_port)):
-        try:
-            _try_port(settings.host, port, protocol)
-        except StartupError as error:
-            problems.append(error)
-        else:
-            where = f"{_bracketed(settings.host)}:{port or 'a free port'}"
-            say(f"{protocol.lower():9} {where} can be listened on")
+    try:
+        for line in _look_at_tls(settings):
+            say(line)
+    except StartupError as error:
+        problems.append(error)
+    problems.extend(_look_at_ports(settings))
     for problem in problems:
         say(f"problem   {problem}")
     return problems[0].exit_code if problems else 0
@@ -128,6 +128,31 @@ def _look_at_keys(settings: Settings) -> str:
         return f"none in {settings.keys_path}: callers need none"
     valid = sum(key.state(datetime.now(UTC)) == "valid" for key in keys.all)
     return f"{valid} valid, of {len(keys.all)} in {settings.keys_path}"
+
+
+def _look_at_ports(settings: Settings) -> list[StartupError]:
+    problems: list[StartupError] = []
+    for protocol, port in (("gRPC", settings.grpc_port), ("HTTP", settings.http_port)):
+        try:
+            _try_port(settings.host, port, protocol)
+        except StartupError as error:
+            problems.append(error)
+        else:
+            where = f"{_bracketed(settings.host)}:{port or 'a free port'}"
+            say(f"{protocol.lower():9} {where} can be listened on")
+    return problems
+
+
+def _look_at_tls(settings: Settings) -> list[str]:
+    if (files := tls_files(settings)) is None:
+        return ["tls       none: what is sent can be read on its way"]
+    files.context(())
+    found = files.validity()
+    clients = "need no certificate"
+    if files.client_ca is not None:
+        clients = f"{'may' if files.client_optional else 'must'} show one of {files.client_ca}"
+    line = f"tls       {files.certificate} holds until {found.ends:%Y-%m-%d}; clients {clients}"
+    return [line, *(f"warning   {warning}" for warning in warnings(files, found))]
 
 
 def _look_at_journal(settings: Settings) -> str:

@@ -144,6 +144,14 @@ class RowsRefused(StorageError):
     """A row's fault: the same rows will be refused again. Permanent, and never told beyond storage."""
 
 
+def without_values(reason: str, sqlstate: str | None) -> str:
+    """The database's reason as it may be logged. Those of broken constraints name tables and constraints; others,
+    and a trigger's above all, may quote the row."""
+    if sqlstate is None or sqlstate.startswith("23"):
+        return reason
+    return f"SQLSTATE {sqlstate} (`ingestor dead-letters list` shows the reason)"
+
+
 class CursorElsewhere(StorageError):
     """The database's cursor for this journal does not stand where the delivery begins: what lies behind `position`
     is what has to be stored next."""

@@ -97,6 +97,21 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="the address to listen on, for both protocols")
     grpc_port: int = Field(default=50051, ge=0, le=65535, description="the gRPC port; 0 takes a free one")
     http_port: int = Field(default=8080, ge=0, le=65535, description="the HTTP port; 0 takes a free one")
+    tls_cert: Path | None = Field(
+        default=None,
+        description="the server's certificate in PEM, with those between it and its CA behind it; both ports speak"
+        " TLS (1.2 or newer) then. Changed files are taken within seconds",
+    )
+    tls_key: Path | None = Field(
+        default=None, description="the private key of TLS_CERT in PEM, not encrypted"
+    )
+    tls_client_ca: Path | None = Field(
+        default=None, description="the CAs, in PEM, whose certificates clients must show (mutual TLS)"
+    )
+    tls_client_auth: Literal["required", "optional"] = Field(
+        default="required",
+        description="whether with TLS_CLIENT_CA clients without a certificate are refused, or taken as strangers",
+    )
     cors_origins: str = Field(
         default="",
         description="sites whose pages may call the HTTP side from a browser, as https://example.org, with commas"
@@ -104,7 +119,7 @@ class Settings(BaseSettings):
     )
     insecure: bool = Field(
         default=False,
-        description="listen beyond loopback, although anyone who reaches the ports may then write",
+        description="listen beyond loopback, although anyone who reaches the ports may then write, or read along",
     )
     keys_file: Path | None = Field(
         default=None,
@@ -232,13 +247,13 @@ class Settings(BaseSettings):
                 raise ValueError(msg)
         return ",".join(origins)
 
-    @field_validator("data_dir", "keys_file", mode="before")
+    @field_validator("data_dir", "keys_file", "tls_cert", "tls_key", "tls_client_ca", mode="before")
     @classmethod
     def _path(cls, value: object, info: ValidationInfo) -> object:
         if not isinstance(value, str):
             return value
         if not value.strip():
-            msg = "must name a file" if info.field_name == "keys_file" else "must name a directory"
+            msg = "must name a directory" if info.field_name == "data_dir" else "must name a file"
             raise ValueError(msg)
         try:
             return Path(value).expanduser()
@@ -271,12 +286,26 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
+    def _tls_whole(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            given, lacking = ("TLS_KEY", "TLS_CERT") if self.tls_cert is None else ("TLS_CERT", "TLS_KEY")
+            msg = f"{given} needs {lacking} beside it: a certificate and its private key, each in PEM"
+            raise ValueError(msg)
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            msg = "TLS_CLIENT_CA needs TLS_CERT and TLS_KEY: without TLS no client can show a certificate"
+            raise ValueError(msg)
+        if self.tls_client_auth == "optional" and self.tls_client_ca is None:
+            msg = "TLS_CLIENT_AUTH=optional needs TLS_CLIENT_CA, which says whose certificates count"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
     def _safe_to_listen(self) -> Self:
         if not self.listens_on_loopback:
-            if not self.insecure:
+            if not self.insecure and (lacking := self._lacking_beyond_loopback()):
                 msg = (
-                    f"HOST={self.host} listens beyond loopback, where anyone who reaches the ports may write:"
-                    " put INSECURE=true beside it if the network is private"
+                    f"HOST={self.host} listens beyond loopback, {lacking}, or put INSECURE=true beside it if the"
+                    " network is private"
                 )
                 raise ValueError(msg)
             if not self.database_url.get_secret_value():
@@ -329,6 +358,16 @@ class Settings(BaseSettings):
     def keys_path(self) -> Path:
         """Where the keys are."""
         return self.data_dir / "keys" if self.keys_file is None else self.keys_file
+
+    @property
+    def knows_its_callers(self) -> bool:
+        """Whether nobody is served who has not proved who they are."""
+        return self.tls_client_ca is not None and self.tls_client_auth == "required"
+
+    def _lacking_beyond_loopback(self) -> str:
+        """What would have to be set before strangers can reach the ports; empty when all is. Whether there are keys
+        is looked at when the server starts."""
+        return "" if self.tls_cert is not None else "in the clear: set TLS_CERT and TLS_KEY"
 
     @property
     def listens_on_loopback(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -76,23 +77,27 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(database_url: str, **flags: Any) -> AsyncIterator[Gateway]:
-    """Serves on free ports, with a DATA_DIR of its own unless told; stops in order at the end."""
+async def gateway(
+    database_url: str, *, client: ssl.SSLContext | None = None, **flags: Any
+) -> AsyncIterator[Gateway]:
+    """Serves on free ports, with a DATA_DIR of its own unless told; stops in order at the end. Where it speaks TLS,
+    the clients need `client`."""
     with tempfile.TemporaryDirectory(prefix="ingestor-test-") as folder:
         usual = {"grpc_port": 0, "http_port": 0, "flush_interval": "20ms", "data_dir": folder}
         settings = load({"database_url": database_url, **usual, **flags})
-        async with _serving(settings) as served:
+        async with _serving(settings, client) as served:
             yield served
 
 
 @asynccontextmanager
-async def _serving(settings: Settings) -> AsyncIterator[Gateway]:
+async def _serving(settings: Settings, client: ssl.SSLContext | None) -> AsyncIterator[Gateway]:
     app = App(settings)
     addresses = await app.start()
-    channel = Channel(addresses.host, addresses.grpc_port)
-    base = f"http://{addresses.host}:{addresses.http_port}"
+    channel = Channel(addresses.host, addresses.grpc_port, ssl=client)
+    base = f"http{'s' if client else ''}://{addresses.host}:{addresses.http_port}"
+    connector = aiohttp.TCPConnector(ssl=client or True)
     try:
-        async with aiohttp.ClientSession(base) as http:
+        async with aiohttp.ClientSession(base, connector=connector) as http:
             stub = AnalyticsServiceStub(channel)
             yield Gateway(app, addresses.host, addresses.grpc_port, addresses.http_port, stub, http)
     finally:

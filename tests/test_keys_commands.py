@@ -146,12 +146,18 @@ def test_what_root_makes_the_servers_user_can_read(data_dir: Path) -> None:
 
 
 def test_beyond_loopback_there_must_be_keys() -> None:
-    """An empty file is none; INSECURE says that it is meant."""
+    """An empty file is none; INSECURE says that it is meant. Mutual TLS knows its callers too, unless strangers may
+    come."""
     local = load({"database_url": "embedded"})
     beyond = local.model_copy(update={"host": "0.0.0.0"})
     check_keys(local, None)
     check_keys(beyond, Keys([make()[0]]))
     check_keys(beyond.model_copy(update={"insecure": True}), None)
+    tls = {"tls_cert": "c.pem", "tls_key": "k.pem", "tls_client_ca": "a.pem"}
+    served = {"host": "0.0.0.0", "database_url": "embedded", **tls}
+    check_keys(load(served), None)
+    with pytest.raises(BadSetting, match="ingestor keys create"):
+        check_keys(load({**served, "tls_client_auth": "optional"}), None)
     named = local.model_copy(update={"keys_file": Path("/nowhere/keys")})
     with pytest.raises(BadSetting, match="KEYS_FILE /nowhere/keys has no keys"):
         check_keys(named, None)

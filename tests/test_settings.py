@@ -121,6 +121,33 @@ def test_beyond_loopback_is_refused_unless_insecure_says_so(host: str) -> None:
     assert load({"host": host, "insecure": True, "database_url": "embedded"}).embedded
 
 
+TLS = {"tls_cert": "c.pem", "tls_key": "k.pem"}
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"tls_cert": "c.pem"}, "TLS_CERT needs TLS_KEY"),
+        ({"tls_key": "k.pem"}, "TLS_KEY needs TLS_CERT"),
+        ({"tls_client_ca": "ca.pem"}, "TLS_CLIENT_CA needs TLS_CERT and TLS_KEY"),
+        ({**TLS, "tls_client_auth": "optional"}, "TLS_CLIENT_AUTH=optional needs TLS_CLIENT_CA"),
+        ({"host": "0.0.0.0"}, "in the clear"),
+    ],
+)
+def test_tls_by_halves_is_refused(given: dict[str, str], told: str) -> None:
+    """TLS is certificate and key; and beyond loopback it does not replace knowing who calls."""
+    with pytest.raises(BadSetting, match=told):
+        load({"database_url": "embedded", **given})
+
+
+def test_mutual_tls_may_listen_beyond_loopback() -> None:
+    """Nobody reads along, and nobody writes whom the CA does not know."""
+    given = {"host": "0.0.0.0", **TLS, "tls_client_ca": "~/ca.pem", "database_url": "embedded"}
+    settings = load(given)
+    assert settings.knows_its_callers
+    assert settings.tls_client_ca == Path("~/ca.pem").expanduser()
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
 def test_loopback_needs_nothing(host: str) -> None:
     """The defaults serve this machine on the embedded database."""

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -77,7 +78,12 @@ async def test_a_stuck_client_costs_no_metrics(database_url: str) -> None:
 
 async def test_a_full_queue_is_flushed_although_nobody_waits(database_url: str) -> None:
     """Refused callers want room too: with ADMISSION_WAIT=0 a queue smaller than a batch is emptied at once."""
-    flags = {"journal": "memory", "queue_capacity": 2, "admission_wait": "0", "flush_interval": "1h"}
+    flags: dict[str, Any] = {
+        "journal": "memory",
+        "queue_capacity": 2,
+        "admission_wait": "0",
+        "flush_interval": "1h",
+    }
     async with gateway(database_url, **flags) as running:
         statuses = [(await running.post("/v1/metrics", GOOD))[0] for _ in range(3)]
         assert statuses == [200, 200, 429]

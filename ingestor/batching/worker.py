@@ -16,7 +16,7 @@ from typing import Protocol
 from loguru import logger
 
 from ingestor.batching.policy import Backoff, FlushPolicy
-from ingestor.errors import CursorElsewhere, JournalProblem, SchemaProblem, StorageUnavailable
+from ingestor.errors import CursorElsewhere, JournalProblem, SchemaProblem, StorageUnavailable, without_values
 from ingestor.model import Delivery, Entry, MetricBatch, Outcome, Placed, Taken
 from ingestor.telemetry import Telemetry
 
@@ -282,7 +282,8 @@ class BatchWorker:
             telemetry.dead_lettered.inc(dead)
             first = outcome.dead[0]
             logger.bind(rows=dead, sqlstate=first.sqlstate).error(
-                "the database refuses metrics, which are in its table dead_letters now: {}", first.reason
+                "the database refuses metrics, which are in its table dead_letters now: {}",
+                without_values(first.reason, first.sqlstate),
             )
         if self._failure is not None:
             logger.bind(rows=rows).info("the database stores batches again")
@@ -294,7 +295,7 @@ class BatchWorker:
 
     def _unforeseen(self, error: Exception, rows: int) -> None:
         logger.opt(exception=error).error("storing a batch failed in a way that was not foreseen")
-        self._failed(rows, f"{type(error).__name__}: {error}", None)
+        self._failed(rows, type(error).__name__, None)  # its text may quote a row
 
     def _failed(self, rows: int, reason: str, sqlstate: str | None) -> None:
         self._fails(reason)

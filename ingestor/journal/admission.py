@@ -136,7 +136,7 @@ class Admission(Generic[GuestT]):
         return True
 
     def _admit(self) -> None:
-        while self._waiters and not self.closed:
+        while self._waiters:
             admitted, guest = next(iter(self._waiters.items()))
             if not admitted.done():
                 if not self._has_room(guest):

@@ -145,7 +145,7 @@ class DiskJournal:
     @property
     def room_bytes(self) -> int:
         """What the log may still take."""
-        return max(0, self._room_bytes)
+        return self._room_bytes
 
     @property
     def problem(self) -> str | None:
@@ -279,10 +279,10 @@ class DiskJournal:
     async def rewind(self, position: int) -> int:
         """The database has what stands up to `position`, and nothing behind: that is read next, whatever was read
         before. Returns by how many rows more are held than before (negative: so many turned out to be stored).
-        Raises JournalProblem; then all is as it was."""
+        Raises JournalProblem; then what is read next is what it was."""
         async with self._files:
             if position < self._committed:
-                # Also when it can't be read now: the log must not let go of what is to be stored again.
+                # Also when it can't be read now.
                 self._requests.forget_recent()
                 self._committed = position
             with self._readable():
@@ -333,7 +333,6 @@ class DiskJournal:
                 continue
             await asyncio.sleep(0)  # those who come in the same turn of the loop share the sync
             self._offered.clear()
-            self._idle.clear()
             # An empty group only tries the disk: nobody can come in before it is known to be well again.
             while (group := self._next_group()) or self._problem is not None:
                 async with self._files:
@@ -360,10 +359,9 @@ class DiskJournal:
         """Others fill the file system, and make room on it."""
         async with self._files:
             room_bytes = await self._aside(self._room_now)
-        if room_bytes > self._room_bytes:
-            self._room_bytes = room_bytes
+        before_bytes, self._room_bytes = self._room_bytes, room_bytes
+        if room_bytes > before_bytes:
             self._admission.room_made()
-        self._room_bytes = room_bytes
 
     def _writer_ended(self, task: asyncio.Task[None]) -> None:
         """Not before `end`, unless by our own mistake. Then nobody can know what is written: what is not
@@ -536,17 +534,17 @@ class DiskJournal:
             )
             self.log.skip_to(position)
         else:
-            # Read first: when that fails the log is as it was.
+            # Told first, whether it can be read now or not: the log must not let go of what is to be stored again.
+            if gap := self.log.rewound(position):
+                logger.error(
+                    "entries {} to {} are not in the database, and not in the journal any more", *gap
+                )
             now_s, wall_s = self._clock(), time.time()
             for summary in self.log.pending(position):
                 survey.rows += summary.rows
                 survey.marks.add(summary.position, _monotonic_s(summary.taken_at_us, now_s, wall_s))
                 if len(survey.placed) < HELD_MAX:
                     survey.placed.extend((summary.position, placed) for placed in summary.requests)
-            if gap := self.log.rewound(position):
-                logger.error(
-                    "entries {} to {} are not in the database, and not in the journal any more", *gap
-                )
         self._room_bytes = self._room_now()
         return survey
 

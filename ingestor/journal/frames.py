@@ -222,10 +222,9 @@ def decode_requests(meta: memoryview) -> tuple[Placed, ...]:
     )
 
 
-def decode_cursor(meta: memoryview) -> tuple[UUID, UUID | None]:
-    """The ids of journal and database in a cursor's frame."""
-    database = UUID(bytes=bytes(meta[16:32]))
-    return UUID(bytes=bytes(meta[:16])), database if database != _UNKNOWN else None
+def decode_journal(meta: memoryview) -> UUID:
+    """The journal's id in a cursor's frame."""
+    return UUID(bytes=bytes(meta[:16]))
 
 
 def _label_sets(meta: memoryview) -> dict[int, str]:

@@ -272,7 +272,7 @@ class SegmentLog:
     def close(self) -> None:
         """Leaves word of what is committed, and lets go of the directory."""
         try:
-            if self._committed != self._hinted and self._tail.usable:
+            if self._committed != self._hinted:
                 self._tail.write_unsynced(self._cursor())
         except OSError as error:
             logger.warning(

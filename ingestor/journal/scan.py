@@ -99,7 +99,7 @@ def _journal_at(data: bytes, at: int) -> UUID | None:
     meta = memoryview(data)[at + HEAD_BYTES : at + HEAD_BYTES + _IDS_BYTES]
     if len(meta) < _IDS_BYTES:
         return None
-    journal, _ = frames.decode_cursor(meta)
+    journal = frames.decode_journal(meta)
     seed = frames.seed(journal)
     head = frames.decode_head(seed, data, at)
     if head is None or head.kind != CURSOR or not frames.is_sound(seed, head, meta):

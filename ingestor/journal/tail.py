@@ -63,11 +63,6 @@ class Tail:
         """Whether the next write goes into the same file."""
         return self._trusted
 
-    @property
-    def uncut(self) -> bool:
-        """Whether bytes of a failed write may come to light again if the process died now."""
-        return self._uncut
-
     def adopt(self, segment: Segment, file: File, *, trusted: bool) -> None:
         """Goes on with a segment that was found."""
         self._segment, self._file, self._trusted = segment, file, trusted

@@ -32,7 +32,8 @@ from ingestor.loadgen.answers import (
     unanswered,
 )
 from ingestor.loadgen.bodies import Bodies
-from ingestor.loadgen.plan import Protocol
+from ingestor.loadgen.identity import client_context, key_headers
+from ingestor.loadgen.plan import LoadPlan, Protocol
 
 CONNECT_TIMEOUT_S = 5.0
 # HTTP/2's REFUSED_STREAM, as grpclib words it: the one reset that promises that nothing was processed.
@@ -46,12 +47,12 @@ class GrpcClient:
 
     protocol: Protocol = "grpc"
 
-    def __init__(self, target: str, bodies: Bodies, *, single: bool, timeout_s: float) -> None:
-        host, _, port = target.rpartition(":")
-        self._channel = Channel(host.strip("[]"), int(port))
-        self._stub = AnalyticsServiceStub(self._channel, timeout=timeout_s)
+    def __init__(self, plan: LoadPlan, bodies: Bodies) -> None:
+        host, _, port = plan.grpc.rpartition(":")
+        self._channel = Channel(host.strip("[]"), int(port), ssl=client_context(plan, "h2"))
+        self._stub = AnalyticsServiceStub(self._channel, timeout=plan.timeout_s, metadata=key_headers(plan))
         self._bodies = bodies
-        self._single = single
+        self._single = plan.batch == 1
 
     def encode(self, first: int, size: int) -> bytes:
         """The body of a request with rows [first, first + size)."""

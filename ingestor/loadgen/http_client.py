@@ -24,7 +24,8 @@ from ingestor.loadgen.answers import (
     unanswered,
 )
 from ingestor.loadgen.bodies import Bodies
-from ingestor.loadgen.plan import Protocol
+from ingestor.loadgen.identity import client_context, key_headers
+from ingestor.loadgen.plan import LoadPlan, Protocol
 
 CONNECT_TIMEOUT_S = 5.0
 _JSON_HEADERS: Final = {"Content-Type": "application/json"}
@@ -49,12 +50,13 @@ class HttpClient:
 
     protocol: Protocol = "http"
 
-    def __init__(self, target: str, bodies: Bodies, *, single: bool, timeout_s: float) -> None:
-        self._url = target.rstrip("/") + ("/v1/metrics" if single else "/v1/metrics:batch")
+    def __init__(self, plan: LoadPlan, bodies: Bodies) -> None:
+        single = plan.batch == 1
+        self._url = plan.http.rstrip("/") + ("/v1/metrics" if single else "/v1/metrics:batch")
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=1),
-            timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S),
-            headers=_JSON_HEADERS,
+            connector=aiohttp.TCPConnector(limit=1, ssl=client_context(plan) or True),
+            timeout=aiohttp.ClientTimeout(total=plan.timeout_s, sock_connect=CONNECT_TIMEOUT_S),
+            headers={**_JSON_HEADERS, **key_headers(plan)},
         )
         self._bodies = bodies
         self._single = single

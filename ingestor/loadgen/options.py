@@ -14,6 +14,7 @@ from typing import TextIO
 
 from pydantic import ValidationError
 
+from ingestor.loadgen.identity import client_context
 from ingestor.loadgen.plan import COUNT_DEFAULT, LoadPlan
 from ingestor.loadgen.verify import SETTLE_S
 
@@ -58,6 +59,7 @@ def parse(argv: Sequence[str] | None) -> tuple[LoadPlan, argparse.Namespace]:
     given = {name: value for name, value in vars(options).items() if name in LoadPlan.model_fields}
     try:
         plan = LoadPlan(**{name: value for name, value in given.items() if value is not None})
+        _try_tls(parser, plan)
         # Rather now than when the run is over and its report lost.
         options.json_file = None if options.json is None else _opened(options.json)
     except OSError as error:
@@ -72,6 +74,23 @@ def parse(argv: Sequence[str] | None) -> tuple[LoadPlan, argparse.Namespace]:
 def _opened(path: str) -> TextIO:
     # Stdout is left open for whoever else writes there.
     return os.fdopen(_STDOUT, "w", closefd=False) if path == "-" else Path(path).open("w")
+
+
+def _try_tls(parser: argparse.ArgumentParser, plan: LoadPlan) -> None:
+    try:
+        client_context(plan)
+    except OSError as error:
+        parser.error(f"--tls-ca, --tls-cert or --tls-key: {(error.strerror or str(error)).lower()}")
+
+
+def key(text: str) -> str:
+    """A key, or the content of the file behind an `@`, for who does not want it in a list of processes."""
+    if not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).read_text("ascii").strip()
+    except (OSError, UnicodeError):
+        raise argparse.ArgumentTypeError(f"{text[1:]} holds no key that can be read") from None
 
 
 def seconds(text: str) -> float:
@@ -103,6 +122,10 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("--grpc", metavar="HOST:PORT", help="default 127.0.0.1:50051")
     add("--http", metavar="URL", help="default http://127.0.0.1:8080")
+    add("--tls-ca", metavar="FILE", help="over TLS, trusting these CAs in PEM; `system` for the system's")
+    add("--tls-cert", metavar="FILE", help="the certificate to show to the server, in PEM")
+    add("--tls-key", metavar="FILE", help="its private key")
+    add("--key", type=key, metavar="KEY|@FILE", help="sent with each request as authorization: Bearer KEY")
     add("--protocol", choices=("grpc", "http", "both"), help="default both: connections alternate")
     add("--timeout", dest="timeout_s", type=seconds, metavar="TIME", help="of one attempt (default 30s)")
     add(

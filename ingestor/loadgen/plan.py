@@ -8,8 +8,9 @@ from __future__ import annotations
 import secrets
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
 
+SYSTEM_CAS = "system"
 Protocol = Literal["grpc", "http"]
 
 COUNT_DEFAULT = 10_000
@@ -25,6 +26,10 @@ class LoadPlan(BaseModel):
 
     grpc: Annotated[str, StringConstraints(pattern=r"^.+:\d{1,5}$")] = "127.0.0.1:50051"
     http: Annotated[str, StringConstraints(pattern=r"^https?://\S+$")] = "http://127.0.0.1:8080"
+    tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    key: SecretStr | None = None
     protocol: Literal["grpc", "http", "both"] = "both"
     rate: int | None = Field(default=None, ge=1, le=10_000_000)
     connections: int = Field(default=4, ge=1, le=1_000)
@@ -52,6 +57,21 @@ class LoadPlan(BaseModel):
         if isinstance(data, dict) and data.get("count") is None and data.get("duration_s") is None:
             return {**data, "count": COUNT_DEFAULT}
         return data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tls_by_default(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("tls_ca") is not None and "http" not in data:
+            return {**data, "http": "https://127.0.0.1:8080"}
+        return data
+
+    @model_validator(mode="after")
+    def _tls_whole(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls-cert and tls-key go together")
+        if self.tls_ca is None and (self.tls_cert is not None or self.http.startswith("https:")):
+            raise ValueError("tls-ca says whom to trust: a file, or `system`")
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -43,13 +43,9 @@ async def run(
 
 
 def _clients(plan: LoadPlan, rows: Rows) -> list[Client]:
-    single = plan.batch == 1
     terms = Terms(plan)
     protobuf, text = ProtobufBodies(rows, terms), JsonBodies(rows, terms)
     protocols = itertools.islice(itertools.cycle(plan.protocols), plan.connections)
     return [
-        GrpcClient(plan.grpc, protobuf, single=single, timeout_s=plan.timeout_s)
-        if protocol == "grpc"
-        else HttpClient(plan.http, text, single=single, timeout_s=plan.timeout_s)
-        for protocol in protocols
+        GrpcClient(plan, protobuf) if protocol == "grpc" else HttpClient(plan, text) for protocol in protocols
     ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,10 +61,13 @@ SELECT current_setting('server_version') AS postgresql,
        current_database() AS database,
        current_user AS role,
        (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb') AS timescaledb,
-       (SELECT relkind::text FROM pg_class WHERE oid = to_regclass('metrics')) AS relkind
+       (SELECT relkind::text FROM pg_class WHERE oid = to_regclass('metrics')) AS relkind,
+       inet_server_addr() IS NOT NULL AS by_network,
+       (SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl) AS tls
 """
 # Hosts with numeric ports: anything else may be a part of a password.
 _HOSTS = re.compile(r"(?:(?:\[[^\[\]]+\]|[^:@,\[\]]*)(?::[0-9]+)?(?:,|$))*")
+_NAMES_FILES = re.compile(r"[?&]ssl(rootcert|cert|key|crl)=")
 _READ_ONLY = (
     "it is read-only: a standby (name the primary in DATABASE_URL), or default_transaction_read_only is on"
 )
@@ -84,8 +88,8 @@ SELECT EXISTS (
 
 @dataclass(frozen=True, slots=True)
 class DatabaseFacts:
-    """What a server is: its versions (`timescaledb` None without the extension), and how its table
-    `metrics` is kept."""
+    """What a server is: its versions (`timescaledb` None without the extension), how its table `metrics` is kept,
+    and how our connections to it are encrypted (None where they leave no machine)."""
 
     postgresql: str
     major: int
@@ -93,10 +97,12 @@ class DatabaseFacts:
     database: str
     role: str
     table: TableKind
+    encryption: str | None = None
 
     def __str__(self) -> str:
         timescaledb = f" with TimescaleDB {self.timescaledb}" if self.timescaledb else ""
-        return f"PostgreSQL {self.postgresql}{timescaledb}, database {self.database}, role {self.role}"
+        encryption = f", {self.encryption}" if self.encryption else ""
+        return f"PostgreSQL {self.postgresql}{timescaledb}, database {self.database}, role {self.role}{encryption}"
 
 
 class Database:
@@ -309,8 +315,9 @@ async def facts(connection: AnyConnection) -> DatabaseFacts:
     kind = kinds.get(row["relkind"], "ordinary")
     if row["timescaledb"] and kind == "ordinary" and await connection.fetchval(_IS_HYPERTABLE):
         kind = "hypertable"
+    encryption = row["tls"] or ("not encrypted" if row["by_network"] else None)
     return DatabaseFacts(
-        row["postgresql"], row["major"], row["timescaledb"], row["database"], row["role"], kind
+        row["postgresql"], row["major"], row["timescaledb"], row["database"], row["role"], kind, encryption
     )
 
 
@@ -351,19 +358,31 @@ def redacted(url: str) -> str:
     return f"{unquote(hosts)}{parts.path}"
 
 
+def _look_after(url: str, error: BaseException) -> str:
+    if isinstance(error, FileNotFoundError | PermissionError) and _NAMES_FILES.search(url):
+        return "check the files that DATABASE_URL names: sslrootcert, sslcert, sslkey"
+    return "check DATABASE_URL, and that the server runs"
+
+
 @contextmanager
 def _explained(url: str) -> Iterator[None]:
     """Turns what asyncpg raises into a DatabaseProblem that names the server and the remedy."""
     try:
         yield
     except (*FAILURES, ValueError) as error:
+        if isinstance(error, ssl.SSLCertVerificationError):  # a ValueError, too
+            msg = (
+                f"the database at {redacted(url)} can't be used: its certificate is not accepted:"
+                f" {error.verify_message.rstrip('.')} (check sslrootcert in DATABASE_URL, and the host's name)"
+            )
+            raise DatabaseProblem(msg) from None
         if isinstance(error, ValueError):
             # Its text may quote what was taken for a port or a host, which may be a password.
             msg = f"the database at {redacted(url)} can't be used: {_MISREAD}"
             raise DatabaseProblem(msg) from None
         sqlstate = getattr(error, "sqlstate", None)
         hint = getattr(error, "hint", None) or _REMEDIES.get(sqlstate or "")
-        remedy = hint or ("check DATABASE_URL, and that the server runs" if sqlstate is None else None)
+        remedy = hint or (_look_after(url, error) if sqlstate is None else None)
         text = f"the database at {redacted(url)} can't be used: {describe(error)}"
         passing = isinstance(classify(error), StorageUnavailable)
         raise DatabaseProblem(f"{text} ({remedy})" if remedy else text, passing=passing) from error

@@ -16,7 +16,7 @@ from uuid import UUID
 import pyarrow as pa
 from loguru import logger
 
-from ingestor.errors import CursorElsewhere, RowsRefused, SchemaProblem, StorageError
+from ingestor.errors import CursorElsewhere, RowsRefused, SchemaProblem, StorageError, without_values
 from ingestor.model import DeadRow, Delivery, MetricBatch, Outcome
 from ingestor.model.batch import SCHEMA
 from ingestor.storage import dead_letters
@@ -109,7 +109,8 @@ class MetricRepository:
             return await self._attempt(delivery, separate=False)
         except RowsRefused as refusal:
             logger.bind(rows=delivery.batch.rows, sqlstate=refusal.sqlstate).info(
-                "the database refuses rows of a batch, which are looked for: {}", refusal
+                "the database refuses rows of a batch, which are looked for: {}",
+                without_values(str(refusal), refusal.sqlstate),
             )
         try:
             return await self._attempt(delivery, separate=True)

@@ -97,7 +97,8 @@ async def _roll_back(connection: Connection) -> None:
 
 
 def told_by_nobody(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """An exception handler for the loop that knows one thing to be harmless.
+    """An exception handler for the loop that logs what happened without its values, and knows one thing to be
+    harmless.
 
     asyncpg 0.32 forgets the future of a COPY that is given up. When the connection is lost, too, the loop reports
     that nobody looked at its exception; whoever gave the COPY up has told why.
@@ -108,7 +109,8 @@ def told_by_nobody(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
         if not isinstance(future, asyncio.Task):
             logger.debug("a statement that was given up ended with its connection: {}", error)
             return
-    loop.default_exception_handler(context)
+    # Not by the loop's own handler, which prints tasks and futures with the values that are in them.
+    logger.opt(exception=error).error("the event loop tells: {}", context.get("message"))
 
 
 async def leave_as_it_is(connection: object) -> None:

@@ -1,26 +1,33 @@
 """Log lines by loguru, as text or as JSON, those of other libraries among them.
 
-It writes to stderr alone, and it never logs what a request carried.
+It writes to stderr alone, it never logs what a request carried, and whatever a line is made of stays in that line:
+what could end it, or move a terminal's cursor, is written as an escape.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
 from loguru import logger
 
+from ingestor.telemetry.tracebacks import traceback_of
+
 if TYPE_CHECKING:
     from loguru import Message
 
-_TEXT = "<green>{time:YYYY-MM-DD HH:mm:ss.SSS}</green> <level>{level: <8}</level> {message}"
+_TEXT = "<green>{time:YYYY-MM-DD HH:mm:ss.SSS}</green> <level>{level: <8}</level> {line}"
 # Chatty below WARNING: grpclib logs each cancelled call, aiohttp each request, asyncio each selector.
 _QUIET = ("grpclib", "aiohttp", "asyncio", "hpack", "h2")
+# Controls, what separates lines or turns the direction of writing, and half surrogate pairs, which no UTF-8 has.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+_MESSAGE_CHARACTERS_MAX = 4_000
+_INDENT = "    "
 
-
-# A traceback shows code and never the values in it: those are requests, and secrets.
+# loguru's own tracebacks aren't printed; this keeps it from collecting values for them.
 _NO_VALUES: Any = {"backtrace": False, "diagnose": False}
 
 
@@ -51,10 +58,30 @@ def configure(log_format: str, log_level: str, stream: TextIO = sys.stderr) -> N
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _text_line(record: object) -> str:
-    extra = record["extra"]  # type: ignore[index] # loguru's Record is a TypedDict in its stub alone
-    fields = "".join(f" {name}={{extra[{name}]!r}}" for name, value in extra.items() if value is not None)
-    return f"{_TEXT}<dim>{fields}</dim>\n{{exception}}"
+def _text_line(record: Any) -> str:
+    message = record["message"]
+    record["line"] = _escaped(
+        message[:_MESSAGE_CHARACTERS_MAX] + "…" * (len(message) > _MESSAGE_CHARACTERS_MAX)
+    )
+    extra = {name: value for name, value in record["extra"].items() if value is not None}
+    record["fields"] = _escaped("".join(f" {name}={value!r}" for name, value in extra.items()))
+    if record["exception"] is None or record["exception"].value is None:
+        return f"{_TEXT}<dim>{{fields}}</dim>\n"
+    record["traceback"] = _indented(traceback_of(record["exception"].value))
+    return f"{_TEXT}<dim>{{fields}}</dim>\n{{traceback}}\n"
+
+
+def _indented(text: str) -> str:
+    """So that no line of it can be taken for one of the log's own."""
+    return "\n".join(_INDENT + _escaped(line) for line in text.split("\n"))
+
+
+def _escaped(text: str) -> str:
+    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def _json_escaped(text: str) -> str:
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 class _JsonLines:
@@ -68,11 +95,12 @@ class _JsonLines:
         line: dict[str, object] = {
             "time": record["time"].isoformat(),
             "level": record["level"].name,
-            "message": record["message"],
+            "message": record["message"][:_MESSAGE_CHARACTERS_MAX],
             "logger": record["name"],
             **{name: value for name, value in record["extra"].items() if value is not None},
         }
-        if record["exception"] is not None:
-            line["exception"] = str(message).removeprefix(record["message"]).strip()
-        self._stream.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+        if record["exception"] is not None and record["exception"].value is not None:
+            line["exception"] = traceback_of(record["exception"].value)
+        # JSON itself escapes but a part of it.
+        self._stream.write(_json_escaped(json.dumps(line, ensure_ascii=False, default=str)) + "\n")
         self._stream.flush()

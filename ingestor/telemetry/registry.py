@@ -197,6 +197,25 @@ class Telemetry(Declaring):
         "Moves with each batch meant for it that the server wrote into the row store (the log says why).",
         unit="batches",
     )
+    tls_expiry = gauge(
+        "ingestor_tls_certificate_expiry_timestamp_seconds",
+        "When the TLS certificate in force expires, in seconds since 1970.",
+        "Moves at the start and when changed files are taken; 0 without TLS.",
+        unit="seconds",
+    )
+    tls_reload_failing = gauge(
+        "ingestor_tls_reload_failing",
+        "Whether changed TLS files can't be used (1), so that those before them stay in force.",
+        "Moves when the files are looked at, every few seconds; the log says what is wrong.",
+        unit="boolean",
+    )
+    tls_handshake_failures = counter(
+        "ingestor_tls_handshake_failures_total",
+        "TLS handshakes that failed.",
+        "Moves when a client shows no certificate or one that is refused, does not trust ours, or speaks no TLS or"
+        " an old one; not when it falls silent.",
+        unit="handshakes",
+    )
     loop_lag = histogram(
         "ingestor_event_loop_lag_seconds",
         "By how many seconds the event loop ran late, for which every call waits.",

@@ -6,14 +6,11 @@ and the names in the certificate that it showed.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from ingestor.caller import ANYBODY, Caller
 from ingestor.metadata import Value
-
-_NAMED_BY = ("DNS", "URI")
 
 
 class Admission(Protocol):
@@ -50,16 +47,3 @@ class OpenGate:
 
 
 OPEN = OpenGate()
-
-
-def peer_names(transport: asyncio.BaseTransport | None) -> frozenset[str]:
-    """The common name, and the DNS names and URIs among the alternative names, of the certificate that the client
-    of this connection showed and that was verified. Without one, none."""
-    certificate: Any = None if transport is None else transport.get_extra_info("peercert")
-    if not certificate:
-        return frozenset()
-    common = (
-        value for part in certificate.get("subject", ()) for kind, value in part if kind == "commonName"
-    )
-    other = (value for kind, value in certificate.get("subjectAltName", ()) if kind in _NAMED_BY)
-    return frozenset((*common, *other))

@@ -129,6 +129,31 @@ class JournalContract(ABC):
             await turns()
             assert reader.done() is expected
 
+    async def test_wait_returns_at_once_when_enough_rows_wait_already(self) -> None:
+        """Nobody may come any more to wake who waits. For more it waits; not when somebody wants the commit of
+        what is here."""
+        journal = await self.make(limits())
+        await journal.offer(batch(3), self.ack)
+        for rows in (2, 3):
+            await asyncio.wait_for(journal.wait(rows, None), 5)
+        reader = asyncio.create_task(journal.wait(MANY, None))
+        await turns()
+        assert not reader.done()
+        waiting = asyncio.create_task(journal.offer(batch(), Ack.COMMITTED))
+        await asyncio.wait_for(reader, 5)
+        await asyncio.wait_for(journal.wait(MANY, None), 5)
+        await settle_all(journal)
+        await asyncio.wait_for(waiting, 5)
+
+    async def test_wait_returns_when_the_journal_is_closed(self) -> None:
+        """Nothing more will come."""
+        journal = await self.make(limits())
+        reader = asyncio.create_task(journal.wait(MANY, None))
+        await turns()
+        assert not reader.done()
+        journal.close()
+        await asyncio.wait_for(reader, 5)
+
     async def test_wait_returns_after_its_timeout(self) -> None:
         """Or when time is up, whatever waits."""
         journal = await self.make(limits())
@@ -190,8 +215,11 @@ class JournalContract(ABC):
         await journal.offer(batch(2), self.ack, request)
         again = await requests.find(request)
         assert again is not None
-        waiting = asyncio.create_task(again.reached(Ack.COMMITTED))
+        reader = asyncio.create_task(journal.wait(MANY, None))
         await turns()
+        assert not reader.done()
+        waiting = asyncio.create_task(again.reached(Ack.COMMITTED))
+        await asyncio.wait_for(reader, 5)
         assert not waiting.done()
         assert journal.pressed  # nobody who waits for a commit waits for the ticker
         await journal.settle(await journal.read(MANY), Outcome(dead=[DeadRow(1, "22000", "bad")]))

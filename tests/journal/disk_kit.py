@@ -45,8 +45,8 @@ class Brakes:
         self._log.append(records)
 
     def room_bytes(self) -> int:
+        self.looks += 1
         if self.looking is not None:
-            self.looks += 1
             asyncio.run_coroutine_threadsafe(self.looking.wait(), self._loop).result()
         if self.room is None:
             return self._log.room_bytes()

@@ -81,6 +81,16 @@ def test_a_backlog_that_leapt_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch
     assert (backlog.spilled, backlog.oldest_s(), backlog.read_to) == (False, None, 1_000)
 
 
+def test_what_is_in_memory_when_it_leaps_is_read_to_the_end_too() -> None:
+    """Otherwise somebody would seem to wait for a commit of what nobody has."""
+    backlog = Backlog(0)
+    backlog.add(entry(1))
+    backlog.leapt(1_000)
+    assert backlog.read_to == 0
+    assert positions(backlog.take(MANY)) == [1]
+    assert backlog.read_to == 1_000
+
+
 def test_a_restart_is_where_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """All behind the position is on disk; with nothing there, it is as if all were read."""
     backlog = Backlog(9)

@@ -4,6 +4,7 @@ is read from disk."""
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,9 +15,10 @@ import pytest
 from ingestor.errors import Overloaded, Unavailable
 from ingestor.journal import DiskJournal, QueueLimits, RequestIds
 from ingestor.journal import backlog as backlog_module
+from ingestor.journal import disk as disk_module
 from ingestor.journal.log import JournalFull
 from ingestor.model import Ack, DeadRow, Outcome, Request
-from tests.journal.contract import MANY, JournalContract, batch, turns, until, values
+from tests.journal.contract import MANY, JournalContract, batch, settle_all, turns, until, values
 from tests.journal.disk_kit import MIB, opened, written
 
 
@@ -59,6 +61,20 @@ async def test_those_who_come_during_a_sync_share_the_next(tmp_path: Path) -> No
         log.go.set()
         await asyncio.gather(first, *others)
         assert log.appends == 2
+
+
+async def test_what_is_written_at_once_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who came first is not kept waiting for the last of many."""
+    monkeypatch.setattr(disk_module, "_GROUP_BYTES_MAX", 3 * batch().size_bytes)
+    async with opened(tmp_path / "journal") as (journal, log):
+        log.go.clear()
+        for number in range(8):
+            await journal.offer(batch(1, float(number)), Ack.QUEUED)
+            await until(lambda: log.appends == 1)
+        log.go.set()
+        await written(journal)
+        assert log.appends == 1 + 3
+        assert values(await journal.read(MANY)) == [float(number) for number in range(8)]
 
 
 async def test_what_was_acknowledged_outlives_us(tmp_path: Path) -> None:
@@ -113,6 +129,67 @@ async def test_rows_that_are_read_from_disk_are_settled_like_others(
         await asyncio.wait_for(journal.wait(3, None), 5)
         await journal.settle(await journal.read(MANY), Outcome(dead=[DeadRow(2, None, "bad")]))
         assert await waiting == (DeadRow(2, None, "bad"),)
+
+
+async def test_the_disk_is_read_only_for_what_is_on_it_alone(tmp_path: Path) -> None:
+    """The worker asks again and again; mostly all is in memory, or there is nothing."""
+    async with opened(tmp_path / "journal") as (journal, log):
+        log.unreadable = 1
+        assert await journal.read(MANY) == []
+        await journal.offer(batch(), Ack.JOURNALED)
+        assert len(await journal.read(MANY)) == 1
+        assert await journal.read(MANY) == []
+        assert log.unreadable == 1
+
+
+async def test_what_was_read_is_not_lost_with_what_follows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is on its way to the database, in as many batches as there are."""
+    monkeypatch.setattr(backlog_module, "TAIL_BYTES_MAX", 0)
+    async with opened(tmp_path) as (journal, _):
+        waiting = []
+        for _ in range(3):
+            waiting.append(asyncio.create_task(journal.offer(batch(100), Ack.COMMITTED)))
+            await turns()
+            await written(journal)
+        file = next(tmp_path.glob("journal/*.segment"))
+        file.write_bytes(file.read_bytes()[:-200] + b"x" * 200)
+        first, second = await journal.read(1), await journal.read(1)
+        assert await journal.read(1) == []
+        with pytest.raises(Unavailable, match="lost"):
+            await asyncio.wait_for(waiting[2], 5)
+        for entries, told in ((first, waiting[0]), (second, waiting[1])):
+            await turns()
+            assert not told.done()
+            await journal.settle(entries, Outcome())
+            assert await asyncio.wait_for(told, 5) == ()
+
+
+async def test_a_write_tells_the_log_what_is_committed(tmp_path: Path) -> None:
+    """By the way, so that nothing else has to in a while."""
+    async with opened(tmp_path) as (journal, log):
+        await journal.offer(batch(), Ack.JOURNALED)
+        await settle_all(journal)
+        assert log.committed_hint == 0
+        await journal.offer(batch(), Ack.JOURNALED)
+        assert log.committed_hint == 1
+
+
+async def test_when_a_request_came_is_on_the_disk(tmp_path: Path) -> None:
+    """Not when it was written: it may have waited long for a disk that failed."""
+    now_s = 1_000.0
+    async with opened(tmp_path, clock=lambda: now_s) as (journal, log):
+        log.go.clear()
+        await journal.offer(batch(), Ack.QUEUED)
+        await until(lambda: log.appends == 1)
+        await journal.offer(batch(), Ack.QUEUED)
+        now_s += 500.0
+        log.go.set()
+        await written(journal)
+        ages_s = [time.time() - each.taken_at_us / 1e6 for each in log.read(0, MANY, MANY)]
+        assert 0 <= ages_s[0] < 100
+        assert 500 <= ages_s[1] < 600
 
 
 async def test_a_full_disk_refuses_and_takes_nothing(tmp_path: Path) -> None:

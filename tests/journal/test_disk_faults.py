@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -19,7 +21,7 @@ from ingestor.journal.log import JournalFailed
 from ingestor.model import Ack, DeadRow, Delivery, MetricBatch, Outcome, Request, StoredRequest
 from ingestor.telemetry import Telemetry
 from tests.journal.contract import MANY, batch, turns, until, values
-from tests.journal.disk_kit import opened, written
+from tests.journal.disk_kit import MIB, Brakes, opened, written
 
 REQUEST = Request("", "r", b"f" * 16, 1)
 
@@ -28,6 +30,16 @@ REQUEST = Request("", "r", b"f" * 16, 1)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A failing or full disk is tried again soon."""
     monkeypatch.setattr(disk_module, "_REST_S", 0.02)
+
+
+def unreadable(after: int) -> NoReturn:
+    """There are no file descriptors left."""
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def committed(log: Brakes, position: int) -> bool:
+    """Whether the log knows that the database has that."""
+    return bool(log.committed_hint == position)
 
 
 class Stored:
@@ -68,6 +80,11 @@ async def test_room_for_nobody_is_looked_for_as_well(tmp_path: Path) -> None:
         await journal.offer(batch(), Ack.JOURNALED)
         with pytest.raises(Overloaded):
             await journal.offer(batch(), Ack.JOURNALED)
+        seen = log.looks
+        await until(lambda: log.looks > seen + 2)
+        assert journal.full
+        log.room = 100
+        await until(lambda: journal.room_bytes == 100)
         log.room = None
         await asyncio.wait_for(until(lambda: not journal.full), 5)
         await journal.offer(batch(), Ack.JOURNALED)
@@ -78,7 +95,7 @@ async def test_who_comes_while_room_is_looked_for_is_written_before_the_end(tmp_
     """An end at that moment waits for it."""
     async with opened(tmp_path) as (journal, log):
         await journal.offer(batch(), Ack.JOURNALED)
-        log.looking = asyncio.Event()
+        log.looks, log.looking = 0, asyncio.Event()
         await asyncio.wait_for(until(lambda: log.looks > 0), 5)
         waiting = asyncio.create_task(journal.offer(batch(2), Ack.JOURNALED))
         await turns()
@@ -154,7 +171,7 @@ async def test_a_failing_disk_stays_a_problem_until_it_takes_something(tmp_path:
             await asyncio.sleep(0.001)
         assert seen == {"input/output error"}
         await asyncio.wait_for(until(lambda: journal.problem is None), 5)
-        assert journal.held_rows == 0
+        assert (journal.held_rows, journal.held_bytes, journal.unwritten_rows) == (0, 0, 0)
         await journal.offer(batch(), Ack.JOURNALED)
 
 
@@ -209,6 +226,36 @@ async def test_the_worker_outlives_a_journal_that_can_not_be_read(
         await asyncio.wait_for(until(lambda: journal.held_rows == 0), 5)
         journal.close()
         assert await worker.drain(5)
+
+
+async def test_what_the_database_lost_is_kept_also_when_it_can_not_be_read_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is to be stored again; and a repetition must not hear that it is stored already."""
+    ids = RequestIds()
+    async with opened(tmp_path, None, ids, bytes_max=MIB) as (journal, log):
+        await journal.offer(batch(5_000, 1.0), Ack.JOURNALED, Request("", "r", b"f" * 16, 5_000))
+        await journal.settle(await journal.read(MANY), Outcome())
+        await until(lambda: log.committed_hint == 1)
+        with monkeypatch.context() as broken:
+            broken.setattr(log, "pending", unreadable)
+            with pytest.raises(JournalProblem, match="can't be read: too many open files"):
+                await journal.rewind(0)
+        assert await ids.find(Request("", "r", b"f" * 16, 5_000)) is None
+        assert (journal.held_rows, journal.waiting_rows) == (0, 0)
+        await journal.offer(batch(1, 2.0), Ack.JOURNALED)
+        assert log.committed_hint == 0
+        assert await journal.rewind(0) == 5_000
+        assert values(await journal.read(MANY)) == [1.0] * 5_000 + [2.0]
+
+
+async def test_the_log_hears_of_each_commit(tmp_path: Path) -> None:
+    """Soon, also when nothing is written any more: the room is somebody's."""
+    async with opened(tmp_path) as (journal, log):
+        for position in (1, 2, 3):
+            await journal.offer(batch(), Ack.JOURNALED)
+            await journal.settle(await journal.read(MANY), Outcome())
+            await until(partial(committed, log, position))
 
 
 def _flip_in_the_middle(path: Path) -> None:
@@ -301,6 +348,7 @@ async def test_a_repetition_is_not_acknowledged_before_the_first_is_kept(tmp_pat
         for each in (first, second):
             with pytest.raises(Overloaded, match="nothing was taken"):
                 await asyncio.wait_for(each, 5)
+        assert await ids.find(REQUEST) is None, "whoever sends it again begins anew"
 
 
 async def test_positions_are_not_given_out_again_while_the_database_is_away(tmp_path: Path) -> None:

@@ -192,6 +192,29 @@ def test_a_file_that_ends_in_any_byte_of_its_header_is_begun_anew(tmp_path: Path
             assert set(contents(path)) == {name(1), name(3)}
 
 
+@pytest.mark.parametrize("size", [0, 50, 87])
+def test_a_newest_header_that_ends_in_zeros_is_begun_anew(tmp_path: Path, size: int) -> None:
+    """The file had its length and not all of its bytes when the power failed."""
+    whole = segment(1, 1, entry(1))
+    path = put(tmp_path, whole, segment(2, 2)[:size] + bytes(88 - size))
+    with opened(tmp_path) as log:
+        assert (values(log), log.recovery.gaps, log.recovery.damaged) == ({1: 1.0}, [], [])
+        assert contents(path) == {name(1): whole}
+
+
+def test_labels_and_requests_come_back_without_each_other(tmp_path: Path) -> None:
+    """Most requests have no name, and many metrics no labels."""
+    plain = MetricBatch.of_row(Row(0, "s", "m", 1.0), {})
+    labeled = MetricBatch.of_row(Row(0, "s", "m", 1.0, 7), {7: '{"zone":"a"}'})
+    request = Placed(0, 1, Request("caller", "id-1", b"f" * 16, 1))
+    given = [Record(1, labeled, 0), Record(2, plain, 0, (request,)), Record(3, plain, 0)]
+    with opened(tmp_path) as log:
+        log.append(given)
+        found = log.read(0, MANY, MANY)
+    assert [each.batch.label_sets for each in found] == [labeled.label_sets, {}, {}]
+    assert [each.requests for each in found] == [(), (request,), ()]
+
+
 def test_the_very_first_file_may_have_been_cut_off_in_its_header_too(tmp_path: Path) -> None:
     """Then nothing was ever put in, and it is a new journal."""
     path = put(tmp_path, segment(1, 1)[:50])

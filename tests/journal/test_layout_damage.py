@@ -359,6 +359,8 @@ def test_a_journal_of_nothing_readable_says_so(tmp_path: Path) -> None:
     with opened(tmp_path) as log:
         assert log.recovery.gaps == [Gap(1, 1, name(1))]
         assert (log.committed_hint, log.is_pending) == (0, False)
+        assert log.rewound(0) == (1, 1)
+        assert log.recovery.gaps == [Gap(1, 1, name(1))]
         log.append([record(log.last + 1)])
         assert values(log) == {2: 2.0}
 

@@ -9,10 +9,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from ingestor.errors import JournalProblem
 from ingestor.journal.directory import DiskDirectory
 from ingestor.journal.log import AppendFailed, JournalFull, LogLimits, Record, SegmentLog
 from ingestor.model import MetricBatch, Row
@@ -32,6 +34,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who can moun
 HOLD = """
 import sys
 from pathlib import Path
+from ingestor.errors import JournalProblem
 from ingestor.journal.directory import DiskDirectory
 DiskDirectory.open(Path(sys.argv[1])).lock()
 print("locked", flush=True)
@@ -71,6 +74,24 @@ def test_a_journal_is_locked_as_long_as_it_is_open(tmp_path: Path) -> None:
         log.append([record(1)])
     with opened(tmp_path) as log:
         assert values(log) == {1: 1.0}
+
+
+def test_who_can_not_open_the_log_does_not_keep_the_lock(tmp_path: Path) -> None:
+    """Neither for what is in a file, nor for what the system says: once it is mended, it opens."""
+    path = put(tmp_path, segment(1, 1, entry(1)))
+    directory = DiskDirectory.open(tmp_path)
+    try:
+        for linked in (False, True):
+            if linked:
+                (path / name(2)).symlink_to(path)
+            else:
+                (path / name(2)).write_bytes(b"mine")
+            with pytest.raises(JournalProblem, match="move it away|symbolic links"):
+                SegmentLog.open(directory, LogLimits(1024**2))
+            (path / name(2)).unlink()
+            SegmentLog.open(directory, LogLimits(1024**2)).close()
+    finally:
+        directory.close()
 
 
 def test_nobody_else_can_read_it(tmp_path: Path) -> None:
@@ -124,6 +145,132 @@ def test_what_is_no_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "journal").unlink()
     (tmp_path / "journal").write_bytes(b"")
     assert refusal(tmp_path) == says
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths of what is synced, as it is."""
+    paths: list[str] = []
+
+    def watch(call: str) -> None:
+        real: Callable[[int], None] = getattr(os, call)
+
+        def watched(fd: int) -> None:
+            paths.append(str(Path(f"/proc/self/fd/{fd}").readlink()))
+            real(fd)
+
+        monkeypatch.setattr(os, call, watched)
+
+    watch("fsync")
+    watch("fdatasync")
+    return paths
+
+
+def test_what_is_said_to_be_on_the_disk_was_synced(tmp_path: Path, synced: list[str]) -> None:
+    """By the operating system: each append, each file that is begun with its name, each removal, and the
+    directories themselves."""
+    above = tmp_path / "data"
+    journal = above / "journal"
+    with opened(above, LogLimits(1024**2, segment_bytes=1)) as log:
+        assert synced == [str(tmp_path), str(above), str(journal / name(1)), str(journal)]
+        synced.clear()
+        log.append([record(1)])
+        assert synced == [str(journal / name(1))]
+        synced.clear()
+        log.append([record(2)])
+        assert synced == [str(journal / name(2)), str(journal), str(journal / name(2))]
+        synced.clear()
+        log.committed(1)
+        assert synced == [str(journal)]
+
+
+def test_a_write_that_takes_some_bytes_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a read that gives some: a signal may cut either short."""
+    real_write, real_read = os.pwrite, os.pread
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: real_write(fd, data[:7], offset))
+    monkeypatch.setattr(os, "pread", lambda fd, size, offset: real_read(fd, min(size, 7), offset))
+    directory = DiskDirectory.open(tmp_path)
+    file = directory.open_file("000000000001.segment", create=True)
+    try:
+        file.write(3, b"0123456789abcdefghij")
+        assert file.read(0, 100) == bytes(3) + b"0123456789abcdefghij"
+        assert file.read(5, 16) == b"23456789abcdefgh"
+        assert file.read(5, 7) == b"2345678"
+        assert file.read(23, 5) == b""
+    finally:
+        file.close()
+        directory.close()
+
+
+def test_a_file_that_goes_while_they_are_listed_is_not_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when somebody looks at what a server uses."""
+    path = put(tmp_path, segment(1, 1, entry(1)), segment(2, 2, entry(2)), segment(3, 3, entry(3)))
+    real = os.scandir
+
+    @contextmanager
+    def scandir(fd: int) -> Iterator[list[os.DirEntry[str]]]:
+        with real(fd) as entries:
+            found = list(entries)
+            (path / name(2)).unlink()
+            yield found
+
+    directory = DiskDirectory.open(tmp_path)
+    with monkeypatch.context() as racing:
+        racing.setattr(os, "scandir", scandir)
+        assert set(directory.sizes()) == {name(1), name(3)}
+    directory.close()
+
+
+def test_a_directory_that_is_refused_is_let_go_of(tmp_path: Path) -> None:
+    """Whoever tries again and again must not run out of file descriptors."""
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    (tmp_path / "journal").symlink_to(tmp_path)
+    with opened(tmp_path / "other"):
+        for _ in range(5):
+            refusal(tmp_path)
+            refusal(tmp_path / "other")
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
+def test_a_start_keeps_the_last_file_open_and_no_other(tmp_path: Path) -> None:
+    """There may be a thousand of them."""
+    headless = bytearray(segment(1, 1, entry(1)))
+    headless[50] ^= 1
+    put(tmp_path, bytes(headless), segment(2, 2, entry(2)), segment(3, 3, entry(3)))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with opened(tmp_path) as log:
+        opened_files = len(list(Path("/proc/self/fd").iterdir())) - before
+        assert opened_files <= 3, "the directory, the lock and the last file"
+        assert list(values(log)) == [1, 2, 3]
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
+def test_directories_above_it_are_closed_to_others_but_for_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run as root, PostgreSQL is another user and lives beside it: it must pass, and no more."""
+    before = os.umask(0o077)
+    try:
+        DiskDirectory.open(tmp_path / "a" / "b").close()
+        monkeypatch.setattr(os, "geteuid", lambda: (tmp_path / "c").stat().st_uid or 1)
+        (tmp_path / "c").mkdir()
+        with pytest.raises(JournalProblem):
+            DiskDirectory.open(tmp_path / "c" / "d")
+    finally:
+        os.umask(before)
+    passing = 0o755 if (tmp_path / "a").stat().st_uid == 0 else 0o700
+    assert [mode(tmp_path / each) for each in ("a", "a/b", "a/b/journal")] == [passing, passing, 0o700]
+    assert mode(tmp_path / "c" / "d") == 0o700
+
+
+def test_a_directory_that_can_not_be_made_is_told(tmp_path: Path) -> None:
+    """With its name, and which setting names it; a file in the way as well."""
+    for place in (Path("/proc/nowhere"), tmp_path / "file" / "data"):
+        (tmp_path / "file").write_bytes(b"")
+        said = refusal(place)
+        assert said.startswith(f"the journal's directory {place / 'journal'} can't be ")
 
 
 # How full it may get.

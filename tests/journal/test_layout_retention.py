@@ -13,9 +13,14 @@ import pytest
 
 from ingestor.journal.log import JournalFull, LogLimits, SegmentLog
 from tests.journal.forgetful_disk import Disk, Fault
-from tests.journal.segment_files import ONE_EACH, contents, name, opened, record, values
+from tests.journal.segment_files import LIMITS, ONE_EACH, contents, name, opened, record, values
 
 DATABASE, ANOTHER = UUID(int=7), UUID(int=8)
+
+
+def broken() -> dict[str, int]:
+    """A directory that can't be listed."""
+    raise OSError(errno.EIO, "Input/output error")
 
 
 def test_only_the_oldest_files_go_and_only_when_their_time_is_over(tmp_path: Path) -> None:
@@ -64,6 +69,65 @@ def test_what_the_database_lost_begins_its_time_anew(tmp_path: Path) -> None:
         assert log.first == 2
 
 
+def test_what_the_database_kept_does_not_begin_its_time_anew(tmp_path: Path) -> None:
+    """It was restored to a moment at which it had the first file, all of that."""
+    now_s = 100.0
+    limits = LogLimits(bytes_max=1024**2, segment_bytes=1, retention_s=10)
+    with opened(tmp_path, limits, lambda: now_s) as log:
+        for position in (1, 2, 3):
+            log.append([record(position)])
+        log.committed(2)
+        now_s = 109.0
+        assert log.rewound(1) is None
+        log.committed(2)
+        now_s = 110.0
+        log.committed(2)
+        assert log.first == 2
+        now_s = 119.0
+        log.committed(2)
+        assert log.first == 3
+
+
+def test_what_may_go_counts_as_room() -> None:
+    """Files of which all is committed; neither the one that is written to, nor a damaged one, which takes what it
+    takes until it is forgotten."""
+    disk = Disk(capacity_bytes=20_000)
+    log = SegmentLog.open(disk.boot(), LogLimits(10_000, segment_bytes=1, retention_s=1e9), lambda: 100.0)
+    sizes = []
+    for position in (1, 2, 3, 4):
+        log.append([record(position)])
+        sizes.append(len(disk.names[name(position)].cached))
+    assert log.room_bytes() == 10_000 - sum(sizes)
+    log.committed(1)
+    assert log.room_bytes() == 10_000 - sum(sizes[1:])
+    log.committed(4)
+    assert log.room_bytes() == 10_000 - sizes[3]
+    disk.names[name(2)].cached[-100] ^= 1
+    assert list(values(log)) == [1, 3, 4]
+    assert log.room_bytes() == 10_000 - sizes[3]
+    log.rewound(1)
+    assert list(values(log)) == [1, 3, 4]
+    log.committed(4)
+    assert log.room_bytes() == 10_000 - sizes[3] - sizes[1]
+    disk.capacity_bytes = disk.used_bytes + 50
+    assert log.room_bytes() == 50 + sizes[0] + sizes[2]
+
+
+def test_a_full_disk_with_nothing_that_may_go_is_not_tried_again() -> None:
+    """It would be full once more."""
+    disk = Disk()
+    log = SegmentLog.open(disk.boot(), LIMITS, lambda: 100.0)
+    log.append([record(1)])
+    disk.capacity_bytes = disk.used_bytes
+    disk.calls.clear()
+    with pytest.raises(JournalFull):
+        log.append([record(2)])
+    assert disk.calls == ["write", "truncate", "sync"]
+    disk.capacity_bytes *= 4
+    log.append([record(2)])
+    assert values(log) == {1: 1.0, 2: 2.0}
+
+
 def test_a_restart_does_not_begin_its_time_anew(tmp_path: Path) -> None:
     """The first header that knows of the commit says when it was."""
     now_s = 100.0
@@ -93,6 +157,67 @@ def test_each_removal_is_on_the_disk_before_the_next() -> None:
     log.committed(3)
     assert disk.calls == ["unlink", "dirsync"] * 3
     assert set(disk.names) == {name(4)}
+
+
+def test_nothing_is_removed_while_the_last_removal_may_be_undone() -> None:
+    """A power loss could bring the first file back without the second, which would look like a loss."""
+    disk = Disk()
+    log = SegmentLog.open(disk.boot(), ONE_EACH, lambda: 100.0)
+    for position in range(1, 5):
+        log.append([record(position)])
+    disk.fail([Fault("dirsync", 0, errno.EIO, lasting=True)])
+    log.committed(3)
+    log.committed(3)
+    assert (set(disk.names), log.first) == ({name(2), name(3), name(4)}, 2)
+    disk.fail([])
+    disk.calls.clear()
+    log.committed(3)
+    assert disk.calls == ["dirsync", *["unlink", "dirsync"] * 2]
+    assert (set(disk.names), log.first) == ({name(4)}, 4)
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["and is there", "and may be there"])
+def test_a_file_that_can_not_be_removed_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, *, listed: bool
+) -> None:
+    """It can still be read; the log goes on meanwhile."""
+    disk = Disk()
+    directory = disk.boot()
+    log = SegmentLog.open(directory, ONE_EACH, lambda: 100.0)
+    for position in (1, 2, 3):
+        log.append([record(position)])
+    disk.fail([Fault("unlink", 0, errno.EROFS, lasting=True)])
+    if not listed:
+        monkeypatch.setattr(directory, "sizes", broken)
+    log.committed(2)
+    log.append([record(4)])
+    assert values(log) == {position: position for position in (1, 2, 3, 4)}
+    disk.fail([])
+    log.committed(2)
+    assert set(disk.names) == {name(3), name(4)}
+
+
+def test_a_file_that_somebody_else_removed_is_not_missed() -> None:
+    """It was to go, and it is gone."""
+    disk = Disk()
+    log = SegmentLog.open(disk.boot(), ONE_EACH, lambda: 100.0)
+    for position in (1, 2, 3):
+        log.append([record(position)])
+    del disk.names[name(1)]
+    log.committed(2)
+    assert (set(disk.names), log.first) == ({name(3)}, 3)
+
+
+def test_a_file_that_is_removed_while_it_is_read_leaves_the_disk(tmp_path: Path) -> None:
+    """One that is open keeps its bytes there, and nobody sees what takes the room."""
+    with opened(tmp_path, ONE_EACH) as log:
+        for position in (1, 2, 3):
+            log.append([record(position)])
+        assert [each.position for each in log.read(0, 1, 1)] == [1]
+        log.committed(2)
+        kept = [str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+        assert not [path for path in kept if path.startswith(str(tmp_path)) and "(deleted)" in path]
+        assert values(log, 2) == {3: 3.0}
 
 
 def test_the_file_that_is_written_to_never_goes(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from aiohttp import web
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import RetryInfo
 from grpclib.const import Status
+from grpclib.events import RecvRequest, listen
 from grpclib.exceptions import GRPCError
 from grpclib.server import Server
 from ingestor_api.analytics.v1 import (
@@ -88,6 +89,7 @@ class FakeServer:
     reply: Callable[[list[Row], int], Reply] = lambda rows, attempt: ACCEPT
     arrivals: list[Arrival] = field(default_factory=list)
     taken: list[Row] = field(default_factory=list)
+    authorized_by: list[tuple[str, str | None]] = field(default_factory=list)
     grpc_port: int = 0
     http_port: int = 0
 
@@ -95,6 +97,7 @@ class FakeServer:
         self._attempts: dict[float, int] = {}
         self._released = asyncio.Event()
         self._grpc = Server([_GrpcService(self)])
+        listen(self._grpc, RecvRequest, self._authorized)
         self._http = web.AppRunner(_http_app(self), access_log=None, shutdown_timeout=0)
         grpc_socket, http_socket = listening(), listening()
         self.grpc_port, self.http_port = grpc_socket.getsockname()[1], http_socket.getsockname()[1]
@@ -108,6 +111,9 @@ class FakeServer:
         self._grpc.close()
         await self._http.cleanup()
         await self._grpc.wait_closed()
+
+    async def _authorized(self, event: RecvRequest) -> None:
+        self.authorized_by.append(("grpc", str(event.metadata.get("authorization"))))
 
     async def decide(
         self, protocol: str, rpc: str, rows: list[Row], ack: str | None, request_id: str
@@ -181,7 +187,11 @@ def _http_app(server: FakeServer) -> web.Application:
         accepted = len(rows) - len(rejected) - reply.miscount
         return _refusal(reply) or web.json_response({"accepted": str(accepted), "rejected": rejected})
 
+    async def authorized(request: web.Request, _: web.StreamResponse) -> None:
+        server.authorized_by.append(("http", request.headers.get("Authorization")))
+
     app = web.Application(client_max_size=2**26)
+    app.on_response_prepare.append(authorized)
     app.router.add_post("/v1/metrics", log_metric)
     app.router.add_post("/v1/metrics:batch", log_metrics)
     return app

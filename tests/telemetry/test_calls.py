@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 from grpclib import GRPCError
@@ -123,7 +123,7 @@ async def test_what_callers_name_is_no_label(running: Gateway) -> None:
 
 async def test_what_comes_too_late(database_url: str, lane: bool) -> None:
     """DEADLINE_EXCEEDED, however far the call had come: not begun, half received, waiting for the database."""
-    flags = {"grpc_lane": lane, "commit_wait_max": "50ms"}
+    flags: dict[str, Any] = {"grpc_lane": lane, "commit_wait_max": "50ms"}
     async with gateway(database_url, **flags) as running:
         await running.database.transactions.execute("ALTER TABLE metrics RENAME TO away")
         client = await connected(running)

@@ -25,7 +25,7 @@ from ingestor.caller import CALLER
 from ingestor.deadline import CALLER_SAYS
 from ingestor.errors import Refusal
 from ingestor.metadata import METADATA, CallMetadata
-from ingestor.transport.admission import OPEN, Gate, peer_names
+from ingestor.transport.admission import OPEN, Gate
 from ingestor.transport.grpc.framing import read_message, read_request
 from ingestor.transport.grpc.headers import (
     NO_METADATA,
@@ -38,6 +38,7 @@ from ingestor.transport.grpc.headers import (
 from ingestor.transport.rpc import Rpc, StreamedRequest
 from ingestor.transport.status import InternalFault, answer_to, details_of
 from ingestor.transport.streams import Closing, run
+from ingestor.transport.tls import peer_names
 
 # Answers a request's bytes with the response's. Raises Refusal.
 Method = Callable[[bytes], Awaitable[bytes]]

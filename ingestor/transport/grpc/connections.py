@@ -8,6 +8,7 @@ else they lack to live with any client's bytes.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable
 from functools import partial
@@ -33,6 +34,9 @@ from ingestor.transport.grpc.keepalive import Keepalive, Patience
 from ingestor.transport.grpc.lane import Lane, Lanes
 from ingestor.transport.observing import Observers
 from ingestor.transport.streams import Closing
+from ingestor.transport.tls import listening
+
+_BACKLOG = 100  # as grpclib has it
 
 _PING_DATA = b"are you?"
 
@@ -62,6 +66,13 @@ class DrainableServer(Server):
         self.draining = False
         self.connections: set[_Connection] = set()
         self._deserted = asyncio.Event()
+
+    async def listen(self, host: str, port: int, context: ssl.SSLContext | None = None) -> None:
+        """As grpclib's `start`, which leaves a TLS handshake a minute. Raises OSError."""
+        self._server = await self._loop.create_server(
+            self._protocol_factory, host, port, backlog=_BACKLOG, **listening(context)
+        )
+        self._server_closed_fut = self._loop.create_future()
 
     def bound_port(self) -> int:
         """The port that it listens on."""

@@ -38,7 +38,7 @@ from ingestor.caller import ANYBODY, CALLER
 from ingestor.deadline import CALLER_SAYS
 from ingestor.errors import Refusal
 from ingestor.metadata import METADATA, CallMetadata, Value
-from ingestor.transport.admission import OPEN, Admission, Gate, peer_names
+from ingestor.transport.admission import OPEN, Admission, Gate
 from ingestor.transport.grpc import wire
 from ingestor.transport.grpc.calls import Method, told, too_late
 from ingestor.transport.grpc.farewell import Farewell, Stage
@@ -47,6 +47,7 @@ from ingestor.transport.grpc.headers import encoded, sendable
 from ingestor.transport.grpc.opening import Header, Opening, Request, SharedDecoder, valid_trailers
 from ingestor.transport.observing import CANCELLED, Observers
 from ingestor.transport.status import InternalFault
+from ingestor.transport.tls import peer_names
 
 _RESPONSE = ((":status", "200"), ("content-type", "application/grpc+proto"))
 _HEADERS_BLOCK = wire.literals(_RESPONSE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Sequence
 
 from ingestor.errors import AddressProblem
@@ -36,8 +37,8 @@ class GrpcServer:
         self._observers = Observers(observe, "grpc", [rpc.path for rpc in rpcs])
         self._server: DrainableServer | None = None
 
-    async def start(self, host: str, port: int) -> int:
-        """Listens; returns the port. Raises AddressProblem."""
+    async def start(self, host: str, port: int, context: ssl.SSLContext | None = None) -> int:
+        """Listens, over TLS when there is a context; returns the port. Raises AddressProblem."""
         server = DrainableServer(
             self._methods,
             self._message_bytes_max,
@@ -47,7 +48,7 @@ class GrpcServer:
             gate=self._gate,
         )
         try:
-            await server.start(host, port)
+            await server.listen(host, port, context)
         except OSError as error:
             raise AddressProblem.listening("gRPC", host, port, error) from error
         self._server = server

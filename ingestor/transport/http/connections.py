@@ -18,6 +18,7 @@ from loguru import logger
 from ingestor.errors import Invalid
 from ingestor.transport.http.answers import refuse
 from ingestor.transport.status import InternalFault
+from ingestor.transport.tls import listening
 from ingestor.transport.transcoding import printable
 
 # Where aiohttp's own message repeats what was sent.
@@ -40,6 +41,19 @@ class Connections(web.Server):
         to the end."""
         loop = asyncio.get_running_loop()
         return _Connection(self, loop=loop, access_log=None, auto_decompress=False)  # type: ignore[arg-type] # no log
+
+
+class Site(web.TCPSite):
+    """Where they come in. aiohttp's own leaves a TLS handshake a minute."""
+
+    async def start(self) -> None:
+        """Listens. Raises OSError."""
+        await web.BaseSite.start(self)
+        server = self._runner.server
+        assert server is not None
+        self._server = await asyncio.get_running_loop().create_server(
+            server, self._host, self._port, backlog=self._backlog, **listening(self._ssl_context)
+        )
 
 
 class _Connection(web.RequestHandler):

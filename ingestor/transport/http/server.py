@@ -6,6 +6,7 @@ Every error leaves as google.rpc.Status in JSON, aiohttp's own included; nothing
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
@@ -24,7 +25,7 @@ from ingestor.errors import (
     WrongMethod,
 )
 from ingestor.metadata import METADATA, CallMetadata, Value
-from ingestor.transport.admission import OPEN, Gate, peer_names
+from ingestor.transport.admission import OPEN, Gate
 from ingestor.transport.http.answers import (
     JSON,
     answer,
@@ -42,7 +43,7 @@ from ingestor.transport.http.bodies import (
     read_body,
     unknown_expectation,
 )
-from ingestor.transport.http.connections import Connections
+from ingestor.transport.http.connections import Connections, Site
 from ingestor.transport.http.cors import Cors, is_preflight
 from ingestor.transport.http.metadata import received, sent
 from ingestor.transport.http.pages import Page, page_response
@@ -51,6 +52,7 @@ from ingestor.transport.observing import CANCELLED, Observation, Observe, Observ
 from ingestor.transport.status import InternalFault, answer_to, headers_of
 from ingestor.transport.streams import Closing, run
 from ingestor.transport.timeouts import seconds_of
+from ingestor.transport.tls import peer_names
 from ingestor.transport.transcoding import Matched, Route, Router, printable
 
 # How long `close` waits for what is under way, and then again for it to take note.
@@ -94,10 +96,10 @@ class HttpServer:
         self._runner = web.ServerRunner(Connections(self._handle), shutdown_timeout=_CLOSE_S)
         self._site: web.TCPSite | None = None
 
-    async def start(self, host: str, port: int) -> int:
-        """Listens; returns the port. Raises AddressProblem."""
+    async def start(self, host: str, port: int, context: ssl.SSLContext | None = None) -> int:
+        """Listens, over TLS when there is a context; returns the port. Raises AddressProblem."""
         await self._runner.setup()
-        self._site = web.TCPSite(self._runner, host, port)
+        self._site = Site(self._runner, host, port, ssl_context=context)
         try:
             await self._site.start()
         except OSError as error:
