@@ -21,12 +21,14 @@ from ingestor.errors import DataDirProblem
 from ingestor.journal import DiskJournal, RequestIds
 from ingestor.journals import Journal, disk_journal, memory_journal
 from ingestor.model import Ack, Limits, Rules
+from ingestor.reading import Reads
 from ingestor.service import AckPolicy, IngestorService
 from ingestor.settings import Settings
 from ingestor.storage.database import Database
 from ingestor.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from ingestor.storage.transactions import told_by_nobody
 from ingestor.storing import Storing
+from ingestor.tail import Tail
 from ingestor.telemetry import Health, Telemetry, measure_lag
 from ingestor.telemetry.registry import CONTENT_TYPE
 from ingestor.transport import columns
@@ -71,8 +73,9 @@ class App:
         self._embedded_problem: str | None = None
         self._journal: Journal | None = None
         self._certificates: Certificates | None = None
+        self._tail = Tail(self.telemetry)
         self._storing = Storing(
-            settings, self.telemetry, lambda: self.database_url, lambda: self._embedded_problem
+            settings, self.telemetry, lambda: self.database_url, lambda: self._embedded_problem, self._tail
         )
 
     @property
@@ -220,7 +223,10 @@ class App:
         limits = Limits(time_past_max=settings.time_past_max, time_future_max=settings.time_future_max)
         default = journal.default_level if settings.ack is None else Ack[settings.ack.upper()]
         acks = AckPolicy(default, settings.commit_wait_max.total_seconds())
-        service = IngestorService(journal, requests, Rules(limits), acks=acks, telemetry=self.telemetry)
+        reads = Reads(self._storing, self._tail, limits)
+        service = IngestorService(
+            journal, requests, Rules(limits), acks=acks, reads=reads, telemetry=self.telemetry
+        )
 
         def observe(path: str, protocol: str) -> Observed:
             return self.telemetry.calls.count(path.removeprefix("/"), protocol).ended
