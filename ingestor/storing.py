@@ -37,6 +37,7 @@ _ANSWER_S = 2.0
 _GROWTH_ROWS, _GROWTH_COLUMNS = 3, 10
 _PURGE_EVERY_S = 600.0
 _CATCH_UP_EVERY_S = 5.0
+_SUMMARIZE_EVERY_S = 30.0
 _READ_AGAIN_S = 1.0
 _BACKOFF = Backoff(first_s=0.5)
 
@@ -185,6 +186,7 @@ class Storing:
             logger.info("applied migration {:04} {}", migration.version, migration.name)
         self._spawn(self._purge(database), "purge")
         self._spawn(self._keep_catalogue(), "catalogue")
+        self._spawn(self._summarize(database), "summaries")
 
     async def _start_worker(self, journal: Journal, database: Database) -> None:
         settings = self._settings
@@ -221,6 +223,15 @@ class Storing:
                 await database.purge(self._window_s)
             except StorageError as error:
                 logger.warning("old request ids could not be removed, which is tried again: {}", error)
+
+    async def _summarize(self, database: Database) -> None:
+        """Autovacuum would do it in the end."""
+        while True:
+            await asyncio.sleep(_SUMMARIZE_EVERY_S)
+            try:
+                await database.summarize()
+            except StorageError as error:
+                logger.debug("what was stored lately is in no summary yet: {}", error)
 
     async def _keep_catalogue(self) -> None:
         """Series that get no more rows would otherwise stay behind."""

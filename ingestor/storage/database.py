@@ -55,6 +55,7 @@ _REMEDIES = {
     "57P03": "try again when the server has started",
 }
 _IDENTITY = "SELECT id FROM ingestor_database"
+_SUMMARIZE = "SELECT ingestor_summarize_metrics()"
 _TIMESCALEDB_SCHEMA = """
 SELECT quote_ident(n.nspname) FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace
   WHERE e.extname = 'timescaledb'
@@ -147,6 +148,8 @@ class Database:
             self._cursors,
             request_id_window_s=request_id_window_s,
             column_store=self.column_store,
+            # What the column store packs, or the partitions' summaries find.
+            by_series=partitioned or self.column_store is not None,
         )
 
     async def cursor(self, journal: UUID) -> int | None:
@@ -177,6 +180,12 @@ class Database:
         """Those of these requests that were committed within the last `window_s` seconds."""
         with storage_errors():
             return await stored_requests(self.transactions, keys, window_s)
+
+    async def summarize(self) -> None:
+        """Lets queries of one series pass over what was stored lately of others. Call it now and then."""
+        if self.facts.table == "partitioned":
+            with storage_errors():
+                await self.transactions.execute(_SUMMARIZE)
 
     async def purge(self, window_s: float) -> int:
         """Deletes request ids that are older, and cursors that nobody uses any more: some thousands at a time, each

@@ -31,6 +31,7 @@ from ingestor.storage.label_sets import LabelSets
 from ingestor.storage.remainder import Rest, dead_of_requests, leave_out
 from ingestor.storage.request_ids import RequestIds, Verdicts
 from ingestor.storage.rights import missing_now
+from ingestor.storage.series import arranged
 from ingestor.storage.transactions import Connection, TransactionManager, until_lost, within
 
 # A server that has not stored a batch by then is asked again on a new connection: a network that swallows packets
@@ -61,7 +62,8 @@ class NoPartitions:
 
 
 class MetricRepository:
-    """The table `metrics`, with its label sets, for the deliveries of one journal, one at a time."""
+    """The table `metrics`, with its label sets, for the deliveries of one journal, one at a time. `by_series`: the
+    rows of a series are stored together, where a batch has many of it."""
 
     def __init__(
         self,
@@ -73,6 +75,7 @@ class MetricRepository:
         *,
         request_id_window_s: float,
         column_store: ColumnStore | None = None,
+        by_series: bool = False,
     ) -> None:
         self._transactions = transactions
         self._partitions = partitions
@@ -81,6 +84,7 @@ class MetricRepository:
         self._cursors = cursors
         self._request_ids = RequestIds(journal, request_id_window_s)
         self._column_store = column_store
+        self._by_series = by_series
         self._label_sets = LabelSets()
         self._catalogue = Catalogue()
         # Only after a success is it sure where the database's cursor stands.
@@ -89,9 +93,9 @@ class MetricRepository:
     def arrange(self, batch: MetricBatch) -> MetricBatch:
         """The same rows in the order that suits the table, with their series' spans. May take milliseconds: call it
         in a thread."""
-        arranged = batch if self._column_store is None else self._column_store.arrange(batch)
-        arranged.spans = spans_of(arranged.columns)
-        return arranged
+        by_series = arranged(batch) if self._by_series else batch
+        by_series.spans = spans_of(by_series.columns)
+        return by_series
 
     async def bulk_insert_metrics(self, delivery: Delivery) -> Outcome:
         """BEGIN, insert all, move the cursor, COMMIT. On failure everything is rolled back, and it raises

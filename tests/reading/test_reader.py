@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -22,7 +23,7 @@ from ingestor.storage.reading import ReadLimits
 from ingestor.timestamps import from_micros, microseconds
 from tests.conftest import fresh_database
 from tests.reading.conftest import Stored
-from tests.storage.deliveries import connected, until
+from tests.storage.deliveries import Gateway, connected, until
 
 START = datetime(2026, 11, 20, 23, 59, 59, 500_000, tzinfo=UTC)
 LABELS: Sequence[Mapping[str, str]] = ({}, {"a": "1"}, {"a": "1", "b": 'x"y'}, {"a": "2"})
@@ -314,3 +315,28 @@ async def test_a_database_without_a_letter_has_none_of_it(postgres: str) -> None
             assert await reader.series(asks(service_prefix="Ж")) == []
         finally:
             await database.close(5)
+
+
+async def test_new_blocks_get_into_the_summaries(postgres: str) -> None:
+    """On plain PostgreSQL: thick batches are stored by series, and a query of one reads few of their blocks."""
+    async with fresh_database(postgres) as url:
+        database = await open_database(url)
+        gateway, micros = Gateway(database), microseconds(START - timedelta(days=1))
+        rows = [(micros + number, f"s{number % 50:02}", "m", float(number), 0) for number in range(50_000)]
+        await gateway.store(batch_of(rows))
+        await database.summarize()
+        async with connected(url) as connection:
+            await connection.execute("ANALYZE metrics")
+            plan = await connection.fetchval(
+                "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT count(*) FROM metrics WHERE service_name = 's07'"
+                " AND metric_name = 'm' AND time >= $1 AND time < $2",
+                START - timedelta(days=2),
+                START,
+            )
+            blocks = await connection.fetchval(
+                "SELECT sum(pg_relation_size(relid)) / 8192 FROM pg_partition_tree('metrics')"
+            )
+        await database.close(5)
+    [top] = json.loads(plan)
+    assert "Bitmap" in plan
+    assert top["Plan"]["Shared Hit Blocks"] + top["Plan"]["Shared Read Blocks"] < blocks / 5
