@@ -237,14 +237,11 @@ async def bench(options: argparse.Namespace) -> None:
     if set(options.only) <= {"steps", "transcoding"}:
         return
     async with embedded_server() as embedded:
-        if "bulk" in options.only:
-            await bulk(console, "embedded PostgreSQL", embedded, options)
-            if options.timescale:
-                await bulk(console, "TimescaleDB", options.timescale, options)
-        if "query" in options.only:
-            await query(console, "embedded PostgreSQL", embedded, options)
-            if options.timescale:
-                await query(console, "TimescaleDB", options.timescale, options)
+        for name, server in {"embedded PostgreSQL": embedded, "TimescaleDB": options.timescale}.items():
+            if "bulk" in options.only and server:
+                await bulk(console, name, server, options)
+            if "query" in options.only and server:
+                await query(console, name, server, options)
         server = options.timescale or embedded
         if "journal" in options.only:
             await journal(

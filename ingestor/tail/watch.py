@@ -34,7 +34,7 @@ class TailLimits:
     readers: int = 32
     rows: int = 10_000
     bytes: int = 2 * 1024**2
-    rows_per_second: int = 10_000
+    rows_per_second: int = 2_000
     quiet_s: float = 15.0
 
 
