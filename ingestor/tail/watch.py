@@ -21,6 +21,8 @@ from ingestor.model import MetricBatch
 from ingestor.model.batch import Mask
 from ingestor.model.questions import EVERYTHING
 
+# At once, so that readers get their shares in small pieces, and one that stopped has been shown little.
+_SHOWN_MAX = 500
 # With less room it is not worth looking for what fits.
 _ROOM_BYTES_MIN = 64 * 1024
 
@@ -105,8 +107,19 @@ class Watch:
             self._something.clear()
             return None, dropped
         part = self._parts.popleft()
+        rest = part.batch.rows - _SHOWN_MAX
+        if rest > 0:
+            # Together they hold the same memory, which counts until the last of it is shown.
+            first, last = (
+                MetricBatch.of_columns(part.batch.columns.slice(start, rows), part.batch.label_sets)
+                for start, rows in ((0, _SHOWN_MAX), (_SHOWN_MAX, rest))
+            )
+            last.size_bytes = part.batch.size_bytes
+            self._parts.appendleft(_Part(last, 0))
+            part = _Part(first, part.dropped)
+        else:
+            self._bytes -= part.batch.size_bytes
         self._rows -= part.batch.rows
-        self._bytes -= part.batch.size_bytes
         if not self._parts and not self._dropped:
             self._something.clear()
         # Its share of what all may see.

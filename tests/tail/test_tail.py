@@ -77,6 +77,21 @@ async def test_only_what_is_stored_and_asked_for_is_shown() -> None:
                 assert values((await watch.seen())[0]) == shown
 
 
+async def test_many_rows_are_shown_piece_by_piece() -> None:
+    """In their order; what waits counts until it is shown."""
+    tail = tail_of()
+    with tail.watch("", "", EVERYTHING) as watch:
+        tail.committed(delivery(batch_of(*range(1_200))), STORED)
+        held = watch.held_bytes
+        pieces = []
+        for left in (held, held, 0):
+            batch, dropped = await watch.seen()
+            pieces.append(values(batch))
+            assert (dropped, watch.held_bytes) == (0, left)
+        assert [len(piece) for piece in pieces] == [500, 500, 200]
+        assert [value for piece in pieces for value in piece] == list(range(1_200))
+
+
 async def test_a_slow_reader_loses_rows_and_is_told_how_many() -> None:
     """Those that came when it had no room; the others keep their order, and the count stands where they were."""
     tail = tail_of(rows=3)
