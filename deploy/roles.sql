@@ -5,11 +5,13 @@
 --
 --   ingestor_migrate   owns the tables and changes them: `ingestor migrate`, `ingestor dead-letters replay | purge`
 --   ingestor_ingest    stores: `ingestor serve`. It reads no metric back, and can change or delete none
---   ingestor_read      reads metrics and their labels: people, Grafana. It reads no dead letters, and writes nothing
+--   ingestor_read      reads metrics, labels and the catalogue of series: people, Grafana. It reads no dead letters, and
+--                      writes nothing
 --
--- They can log in once they have passwords: \password ingestor_ingest. A gateway that answers queries (QueryMetrics,
--- ListSeries) reads as who it stores: run this with -v serve_reads=on then. Tables that another role made stay its own:
--- REASSIGN OWNED BY that_role TO ingestor_migrate gives them away.
+-- They can log in once they have passwords: \password ingestor_ingest, or MIGRATE_PASSWORD, INGEST_PASSWORD and
+-- READ_PASSWORD in psql's environment. A gateway that answers queries (QueryMetrics, ListSeries) reads as who it
+-- stores: run this with -v serve_reads=on then. Tables that another role made stay its own: REASSIGN OWNED BY
+-- that_role TO ingestor_migrate gives them away.
 \set ON_ERROR_STOP on
 \set QUIET on
 SET client_min_messages = warning;
@@ -61,6 +63,7 @@ BEGIN
   FOR given IN SELECT * FROM (VALUES
     ('ingestor_ingest', 'metrics', 'INSERT'),
     ('ingestor_ingest', 'label_sets', 'SELECT, INSERT'),
+    ('ingestor_ingest', 'metric_series', 'SELECT, INSERT, UPDATE'),
     ('ingestor_ingest', 'ingestor_migrations', 'SELECT'),
     ('ingestor_ingest', 'ingestor_database', 'SELECT'),
     ('ingestor_ingest', 'ingestor_journals', 'SELECT, INSERT, UPDATE, DELETE'),
@@ -68,6 +71,7 @@ BEGIN
     ('ingestor_ingest', 'dead_letters', 'SELECT, INSERT'),
     ('ingestor_read', 'metrics', 'SELECT'),
     ('ingestor_read', 'label_sets', 'SELECT'),
+    ('ingestor_read', 'metric_series', 'SELECT'),
     ('ingestor_read', 'labeled_metrics', 'SELECT')
   ) AS rights (role, relation, what) LOOP
     IF to_regclass(format('%I.%I', here, given.relation)) IS NOT NULL THEN
@@ -87,6 +91,19 @@ BEGIN
   END IF;
 END
 $$;
+
+\getenv migrate_password MIGRATE_PASSWORD
+\getenv ingest_password INGEST_PASSWORD
+\getenv read_password READ_PASSWORD
+\if :{?migrate_password}
+  ALTER ROLE ingestor_migrate PASSWORD :'migrate_password';
+\endif
+\if :{?ingest_password}
+  ALTER ROLE ingestor_ingest PASSWORD :'ingest_password';
+\endif
+\if :{?read_password}
+  ALTER ROLE ingestor_read PASSWORD :'read_password';
+\endif
 \if :serve_reads
   GRANT ingestor_read TO ingestor_ingest;
 \endif

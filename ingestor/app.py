@@ -23,6 +23,7 @@ from ingestor.journal import DiskJournal, RequestIds
 from ingestor.journals import Journal, disk_journal, memory_journal
 from ingestor.model import Ack, Limits, Rules
 from ingestor.permissions import NEEDS
+from ingestor.reading import Reads
 from ingestor.series_guard import SeriesGuard
 from ingestor.service import AckPolicy, IngestorService
 from ingestor.settings import Settings
@@ -30,6 +31,7 @@ from ingestor.storage.database import Database
 from ingestor.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from ingestor.storage.transactions import told_by_nobody
 from ingestor.storing import Storing
+from ingestor.tail import Tail
 from ingestor.telemetry import Health, Telemetry, measure_lag
 from ingestor.telemetry.registry import CONTENT_TYPE
 from ingestor.transport import columns
@@ -76,8 +78,9 @@ class App:
         self._gate = Gate(NEEDS)
         self._keys = Watch(KeysFile(settings.keys_path), self._gate)
         self._certificates: Certificates | None = None
+        self._tail = Tail(self.telemetry)
         self._storing = Storing(
-            settings, self.telemetry, lambda: self.database_url, lambda: self._embedded_problem
+            settings, self.telemetry, lambda: self.database_url, lambda: self._embedded_problem, self._tail
         )
 
     @property
@@ -239,8 +242,9 @@ class App:
         series = SeriesGuard(
             settings.series_per_hour_max, dry_run=settings.series_per_hour_dry_run, telemetry=self.telemetry
         )
+        reads = Reads(self._storing, self._tail, limits)
         service = IngestorService(
-            journal, requests, Rules(limits), acks=acks, telemetry=self.telemetry, series=series
+            journal, requests, Rules(limits), acks=acks, reads=reads, telemetry=self.telemetry, series=series
         )
 
         def observe(path: str, protocol: str) -> Observed:

@@ -89,7 +89,7 @@ class Later(Refusal):
 
 
 class Overloaded(Later):
-    """The queue had no room within the admission wait."""
+    """There was no room within the wait for it: in the queue, or among those who read."""
 
 
 class Unavailable(Later):
@@ -118,6 +118,10 @@ class NotStored(Refusal):
 
 class TooLate(Refusal):
     """The promised acknowledgement did not come in time. Whether the rows are or will be stored is unknown."""
+
+
+class TooSlow(Refusal):
+    """What was asked took longer to be found than the server allows."""
 
 
 class StorageError(Exception):

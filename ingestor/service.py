@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence, Sized
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -19,11 +19,17 @@ import pyarrow as pa
 from ingestor_api.analytics.v1 import (
     AckLevel,
     AnalyticsServiceBase,
+    ListSeriesRequest,
+    ListSeriesResponse,
     LogMetricRequest,
     LogMetricResponse,
     LogMetricsRequest,
     LogMetricsResponse,
+    QueryMetricsRequest,
+    QueryMetricsResponse,
     RejectedMetric,
+    TailMetricsRequest,
+    TailMetricsResponse,
     WriteSeriesRequest,
     WriteSeriesResponse,
 )
@@ -47,6 +53,7 @@ from ingestor.model.fingerprint import rows_fingerprint, series_fingerprint
 from ingestor.model.labels import NO_LABELS
 from ingestor.model.rules import MetricFields, PlainMetric, name_problem
 from ingestor.permits import permit_writing, permit_writing_column
+from ingestor.reading import Reads
 from ingestor.series_guard import SeriesGuard
 from ingestor.telemetry import Telemetry
 from ingestor.timestamps import from_nanos, microseconds
@@ -117,6 +124,7 @@ class IngestorService(AnalyticsServiceBase):
         rules: Rules,
         *,
         acks: AckPolicy,
+        reads: Reads,
         telemetry: Telemetry,
         series: SeriesGuard | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -126,6 +134,7 @@ class IngestorService(AnalyticsServiceBase):
         self._rules = rules
         self._column_rules = ColumnRules(rules)
         self._acks = acks
+        self._reads = reads
         self._telemetry = telemetry
         self._series = series or SeriesGuard(0, dry_run=False, telemetry=telemetry)
         self._clock = clock
@@ -266,6 +275,20 @@ class IngestorService(AnalyticsServiceBase):
         fingerprint = partial(self._column_rules.series_fingerprint, "WriteSeries", series)
         call = self._call(*_terms(columns), points, fingerprint)
         return call, partial(self._checked_once, self._column_rules.check_series, [series], points)
+
+    async def query_metrics(self, message: QueryMetricsRequest) -> QueryMetricsResponse:
+        """Reads one metric over time. Raises Invalid, TooSlow, Overloaded or Unavailable."""
+        return await self._reads.query_metrics(message)
+
+    async def list_series(self, message: ListSeriesRequest) -> ListSeriesResponse:
+        """Lists what is stored. Raises Invalid, TooSlow, Overloaded or Unavailable."""
+        return await self._reads.list_series(message)
+
+    async def tail_metrics(self, message: TailMetricsRequest) -> AsyncGenerator[TailMetricsResponse, None]:
+        """Shows what is committed from now on. Raises Invalid or Overloaded."""
+        async with aclosing(self._reads.tail_metrics(message)) as messages:
+            async for each in messages:
+                yield each
 
     async def _checked_once(
         self, check: Callable[[pa.StructArray, datetime], Checked], columns: list[pa.StructArray], rows: int

@@ -206,6 +206,15 @@ class Settings(BaseSettings):
         default=True,
         description="answer unary gRPC calls in the server's own fast lane; false: in grpclib's way",
     )
+    query_connections: int = Field(
+        default=4,
+        ge=1,
+        le=100,
+        description="connections to the database for queries, beside those that store",
+    )
+    query_timeout: Duration = Field(
+        default=timedelta(seconds=10), description="how long a query may take at most"
+    )
     drain_timeout: Duration = Field(
         default=timedelta(seconds=30),
         description="how long stopping may take: calls in flight, then the queue",
@@ -315,6 +324,14 @@ class Settings(BaseSettings):
                 )
                 raise ValueError(msg)
         return self
+
+    @field_validator("query_timeout")
+    @classmethod
+    def _bearable(cls, value: timedelta) -> timedelta:
+        if not timedelta(milliseconds=10) <= value <= timedelta(hours=1):
+            msg = "must lie between 10ms and 1h"
+            raise ValueError(msg)
+        return value
 
     @field_validator("request_id_window", "commit_wait_max")
     @classmethod

@@ -16,14 +16,18 @@ from contextlib import suppress
 from loguru import logger
 
 from ingestor.batching import Backoff, BatchWorker, FlushPolicy
-from ingestor.errors import DatabaseProblem, StartupError, StorageError, StorageUnavailable
+from ingestor.batching.worker import Watcher
+from ingestor.errors import DatabaseProblem, StartupError, StorageError, StorageUnavailable, Unavailable
 from ingestor.journal import DiskJournal, MemoryJournal
 from ingestor.journals import Journal, committed_in
 from ingestor.model import RequestKey, StoredRequest
 from ingestor.model.delivery import NOTHING
+from ingestor.model.questions import MetricPoint, MetricQuestion, SeriesQuestion, StoredSeries
 from ingestor.settings import Settings
 from ingestor.storage.copy import ReferenceEncoder
 from ingestor.storage.database import Database, open_database
+from ingestor.storage.reading import DatabaseReader, ReadLimits
+from ingestor.storage.repository import MetricRepository
 from ingestor.telemetry import Telemetry
 
 # A probe is answered from the last look at the database for so long, however often it is asked.
@@ -32,6 +36,9 @@ _ANSWER_S = 2.0
 # How large a batch may grow that was held up, in BATCH_SIZEs.
 _GROWTH_ROWS, _GROWTH_COLUMNS = 3, 10
 _PURGE_EVERY_S = 600.0
+_CATCH_UP_EVERY_S = 5.0
+_SUMMARIZE_EVERY_S = 30.0
+_READ_AGAIN_S = 1.0
 _BACKOFF = Backoff(first_s=0.5)
 
 
@@ -44,11 +51,15 @@ class Storing:
         telemetry: Telemetry,
         address: Callable[[], str],
         embedded_problem: Callable[[], str | None],
+        watcher: Watcher,
     ) -> None:
         self._settings = settings
         self._telemetry = telemetry
         self._address = address
         self._embedded_problem = embedded_problem
+        self._watcher = watcher
+        self._reader: DatabaseReader | None = None
+        self._repository: MetricRepository | None = None
         self._unconnected: str | None = None
         self._worker: BatchWorker | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -84,6 +95,20 @@ class Storing:
             raise StorageUnavailable(outage or "not connected yet")  # nobody should wait for that
         return await self.database.stored_requests(keys, self._window_s)
 
+    async def points(self, question: MetricQuestion) -> Sequence[MetricPoint]:
+        """What is stored. Raises Invalid, Overloaded, TooSlow or Unavailable."""
+        return await self._reading().points(question)
+
+    async def series(self, question: SeriesQuestion) -> Sequence[StoredSeries]:
+        """Which series are. Raises Overloaded, TooSlow or Unavailable."""
+        return await self._reading().series(question)
+
+    def _reading(self) -> DatabaseReader:
+        if self._reader is None:
+            msg = "the database can't be read at the moment"
+            raise Unavailable(msg, _READ_AGAIN_S)
+        return self._reader
+
     async def begin(self, journal: Journal, *, may_be_gone: bool) -> None:
         """Connects, and stores what the journal holds from now on. Raises StartupError; not when the database
         `may_be_gone` and is: then it is tried until it is there."""
@@ -110,6 +135,7 @@ class Storing:
             await asyncio.wait(self._tasks)
         if self.database is None:
             return
+        await self._catch_up(all_=True)
         if isinstance(journal, MemoryJournal) and self.outage is None:
             # It will not be asked for again. (If that fails, it is purged some day.)
             with suppress(StorageError, TimeoutError):
@@ -144,7 +170,9 @@ class Storing:
         database = await open_database(
             self._address(), column_store=settings.column_store, telemetry=self._telemetry
         )
+        limits = ReadLimits(settings.query_connections, settings.query_timeout.total_seconds())
         try:
+            self._reader = await database.open_reader(self._address(), limits)
             await self._start_worker(journal, database)
         except StorageError as error:
             await database.close(_ANSWER_S)
@@ -157,6 +185,8 @@ class Storing:
         for migration in database.applied:
             logger.info("applied migration {:04} {}", migration.version, migration.name)
         self._spawn(self._purge(database), "purge")
+        self._spawn(self._keep_catalogue(), "catalogue")
+        self._spawn(self._summarize(database), "summaries")
 
     async def _start_worker(self, journal: Journal, database: Database) -> None:
         settings = self._settings
@@ -166,7 +196,10 @@ class Storing:
         policy = FlushPolicy(settings.batch_size, settings.flush_interval.total_seconds(), growth)
         after = await self._meet(journal, database)
         repository = database.repository(encoder, journal.id, request_id_window_s=self._window_s)
-        self._worker = BatchWorker(journal, repository, policy, self._telemetry, after=after)
+        self._worker = BatchWorker(
+            journal, repository, policy, self._telemetry, after=after, watcher=self._watcher
+        )
+        self._repository = repository
         self._worker.start_batch_processing()
 
     async def _meet(self, journal: Journal, database: Database) -> int:
@@ -190,6 +223,30 @@ class Storing:
                 await database.purge(self._window_s)
             except StorageError as error:
                 logger.warning("old request ids could not be removed, which is tried again: {}", error)
+
+    async def _summarize(self, database: Database) -> None:
+        """Autovacuum would do it in the end."""
+        while True:
+            await asyncio.sleep(_SUMMARIZE_EVERY_S)
+            try:
+                await database.summarize()
+            except StorageError as error:
+                logger.debug("what was stored lately is in no summary yet: {}", error)
+
+    async def _keep_catalogue(self) -> None:
+        """Series that get no more rows would otherwise stay behind."""
+        while True:
+            await asyncio.sleep(_CATCH_UP_EVERY_S)
+            await self._catch_up()
+
+    async def _catch_up(self, *, all_: bool = False) -> None:
+        if self._repository is None or self.outage is not None:
+            return
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                await self._repository.catch_up(all_=all_)
+        except (StorageError, TimeoutError) as error:
+            logger.debug("the times of series could not be written, which is tried again: {}", error)
 
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))

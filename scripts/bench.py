@@ -1,9 +1,9 @@
 """Measures this server on this machine, beside the ceilings of the same run; prints tables and asserts nothing.
 
 Steps of the bulk path, what transcoding adds to a handler written by hand, ingest end to end until everything is
-committed (beside raw binary COPY of the same rows), single metrics (beside servers that only echo), and latency at
-a steady rate. Clients, server and database share the machine, so ratios within one run mean more than figures:
-contenders alternate, and medians are shown.
+committed (beside raw binary COPY of the same rows), single metrics (beside servers that only echo), latency at a
+steady rate, and reading. Clients, server and database share the machine, so ratios within one run mean more than
+figures: contenders alternate, and medians are shown.
 
 On an embedded PostgreSQL, and where --timescale or INGESTOR_TEST_TIMESCALE_URL names a server, there too.
 """
@@ -25,12 +25,13 @@ from benchmarks.end_to_end import SERVICE, cases, committed_per_second, copy_bat
 from benchmarks.grpc_client import UnaryConnection
 from benchmarks.http_client import HttpConnection
 from benchmarks.processes import echo, embedded_server, fresh_database, ingestor
+from benchmarks.querying import filled, read, stored_per_second
 from benchmarks.transcoding import costs
 from benchmarks.workload import Workload
 from rich.console import Console
 from rich.table import Table
 
-PARTS = ("steps", "transcoding", "bulk", "journal", "single", "latency")
+PARTS = ("steps", "transcoding", "bulk", "journal", "single", "latency", "query")
 _UNARY_BODIES = 20_000
 # A turn of a second for each of four handlers.
 _TURN_REQUESTS, _TURNS_A_RUN = 8_000, 3
@@ -184,6 +185,32 @@ async def latency(console: Console, server: str, options: argparse.Namespace) ->
     console.print(table)
 
 
+async def query(console: Console, name: str, server: str, options: argparse.Namespace) -> None:
+    """Reading, and what it costs those who store."""
+    rows = options.stored
+    table = _table(f"reading, {name}, {rows:,} rows of a week (milliseconds)", "question", "median")
+    console.print(f"{name}: reading ...")
+    async with filled(server, rows) as url, ingestor(url) as ports:
+        found = await read(ports[1])
+    table.add_row("a day of one series of 100, by the minute", f"{found.day_ms:.1f}")
+    table.add_row("a page of the catalogue", f"{found.series_ms:.1f}")
+    console.print(table)
+    case = cases(options.rows)[0]
+    bodies = await asyncio.to_thread(case.bodies, case.workload)
+    pauses = {"nobody reads": None, "both asked each second": 1.0, "asked without a pause": 0.0}
+    measured = await _alternating(
+        options.runs,
+        *(
+            lambda pause_s=pause_s: stored_per_second(server, case, bodies, rows, pause_s)
+            for pause_s in pauses.values()
+        ),
+    )
+    table = _table(f"{case.name}, {name}, until committed (metrics a second)", "while", "metrics/s", "ratio")
+    for what, per_second in zip(pauses, measured, strict=True):
+        table.add_row(what, f"{per_second:,.0f}", f"{per_second / measured[0]:.2f}")
+    console.print(table)
+
+
 async def _alternating(runs: int, *contenders: Callable[[], Awaitable[float]]) -> list[float]:
     """Each contender's median, with the machine's moods shared out among them."""
     measured: list[list[float]] = [[] for _ in contenders]
@@ -210,10 +237,11 @@ async def bench(options: argparse.Namespace) -> None:
     if set(options.only) <= {"steps", "transcoding"}:
         return
     async with embedded_server() as embedded:
-        if "bulk" in options.only:
-            await bulk(console, "embedded PostgreSQL", embedded, options)
-            if options.timescale:
-                await bulk(console, "TimescaleDB", options.timescale, options)
+        for name, server in {"embedded PostgreSQL": embedded, "TimescaleDB": options.timescale}.items():
+            if "bulk" in options.only and server:
+                await bulk(console, name, server, options)
+            if "query" in options.only and server:
+                await query(console, name, server, options)
         server = options.timescale or embedded
         if "journal" in options.only:
             await journal(
@@ -233,6 +261,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to run (all)")
     parser.add_argument("--runs", type=int, default=3, help="runs of each contender (3)")
     parser.add_argument("--rows", type=int, default=2_000_000, help="rows of a bulk run (2000000)")
+    parser.add_argument("--stored", type=int, default=10_000_000, help="rows to read from (10000000)")
     parser.add_argument("--seconds", type=float, default=3.0, help="of a run of single metrics (3)")
     parser.add_argument(
         "--timescale",

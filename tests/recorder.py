@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from ingestor.journal import RequestIds
 from ingestor.model import Ack, DeadRow, Limits, MetricBatch, Request, Rules
@@ -36,12 +37,15 @@ def service_on(
     telemetry: Telemetry | None = None,
     commit_wait_max_s: float = 30.0,
 ) -> IngestorService:
-    """With a default of JOURNALED."""
+    """With a default of JOURNALED; it reads nothing, for which nobody asks it."""
+    telemetry = telemetry or Telemetry()
+    reads: Any = None
     return IngestorService(
         queue,
         requests or RequestIds(),
         Rules(limits),
         acks=AckPolicy(Ack.JOURNALED, commit_wait_max_s),
-        telemetry=telemetry or Telemetry(),
+        reads=reads,
+        telemetry=telemetry,
         clock=clock,
     )

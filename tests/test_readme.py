@@ -11,6 +11,7 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,13 @@ def test_the_defaults_are_those_of_the_code(name: str) -> None:
     assert ROWS[name.upper()].strip().lower() == shown.lower()
 
 
+def shape(answer: Any) -> Any:
+    """An answer without what depends on the moment: its fields, and of a list those of its first element."""
+    if isinstance(answer, dict):
+        return {name: shape(value) for name, value in answer.items()}
+    return [shape(answer[0])] if isinstance(answer, list) else None
+
+
 async def test_the_lines_that_can_be_pasted_work(database_url: str) -> None:
     """Each curl line has its answer, and the Python program stores its metric."""
     async with gateway(database_url) as running:
@@ -42,6 +50,9 @@ async def test_the_lines_that_can_be_pasted_work(database_url: str) -> None:
         for word, path, answer in re.findall(r"\$ curl -d ('.*') +localhost:8080(\S+)\n(.*)\n", pasted):
             body = subprocess.run(["sh", "-c", f"printf %s {word}"], capture_output=True, check=True).stdout
             assert await running.post(path, body) == (200, json.loads(answer))
+        for path, answer in re.findall(r"\$ curl '?localhost:8080(/v1/[^'\s]+)'?.*\n(\{.*)\n", pasted):
+            async with running.http.get(path) as response:
+                assert (response.status, shape(await response.json())) == (200, shape(json.loads(answer)))
         [(line, answers)] = re.findall(r"\$ (printf [^\n]*buf curl [^\n]*)\n(.*?)```", pasted, re.DOTALL)
         told = await asyncio.create_subprocess_exec(
             *("sh", "-c", line.replace("50051", str(running.grpc_port))),

@@ -52,6 +52,19 @@ class Repository(Protocol):
     async def bulk_insert_metrics(self, delivery: Delivery) -> Outcome: ...
 
 
+class Watcher(Protocol):
+    """Who is told of rows once they are committed. It never waits: what it has no room for, it leaves out."""
+
+    def committed(self, delivery: Delivery, outcome: Outcome) -> None: ...
+
+
+class NoWatcher:
+    """Nobody."""
+
+    def committed(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Nothing."""
+
+
 class BatchWorker:
     """Stores what the source holds, one batch at a time, oldest first. `after` is where the database's cursor
     for it stands."""
@@ -64,6 +77,7 @@ class BatchWorker:
         telemetry: Telemetry,
         *,
         after: int = 0,
+        watcher: Watcher = NoWatcher(),  # noqa: B008 - it has no state
         backoff: Backoff = _BACKOFF,
         chance: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
@@ -73,6 +87,7 @@ class BatchWorker:
         self._policy = policy
         self._telemetry = telemetry
         self._after = after
+        self._watcher = watcher
         self._backoff = backoff
         self._chance = chance
         self._clock = clock
@@ -213,11 +228,18 @@ class BatchWorker:
             if outcome is not None:
                 self._after = delivery.position
                 await self._source.settle(entries, outcome)
+                self._tell(delivery, outcome)
                 return
             if self._ending:
                 return
             failures += 1
             await asyncio.sleep(self._backoff.delay_s(failures, self._chance()))
+
+    def _tell(self, delivery: Delivery, outcome: Outcome) -> None:
+        try:
+            self._watcher.committed(delivery, outcome)
+        except Exception as error:  # noqa: BLE001 - who watches must not end what is watched
+            logger.opt(exception=error).error("rows could not be shown to those who watch them")
 
     async def _rewind(self, position: int) -> None:
         async with self._reading:  # what is read from here on is what is due

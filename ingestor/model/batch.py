@@ -9,12 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from sys import getsizeof
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ingestor.model.labels import NO_LABELS
+from ingestor.model.spans import Spans
 
+Mask: TypeAlias = npt.NDArray[np.bool_]
 SCHEMA = pa.schema(
     [
         pa.field("time", pa.timestamp("us", tz="UTC"), nullable=False),
@@ -48,10 +53,10 @@ class MetricBatch:
 
     `rows` is their number, `size_bytes` what they take in memory (an estimate for single rows), `label_sets`
     maps each id in the column to its set as JSON text, `by_series` says that rows of one series lie together, in
-    the order of time.
+    the order of time, `spans` are its series' (None when nobody has looked).
     """
 
-    __slots__ = ("_columns", "_row", "by_series", "label_sets", "rows", "size_bytes")
+    __slots__ = ("_columns", "_row", "by_series", "label_sets", "rows", "size_bytes", "spans")
 
     def __init__(
         self, columns: pa.RecordBatch | None, row: Row | None, label_sets: Mapping[int, str], size_bytes: int
@@ -62,6 +67,7 @@ class MetricBatch:
         self.rows: int = 1 if columns is None else columns.num_rows
         self.size_bytes = size_bytes
         self.by_series = False
+        self.spans: Spans | None = None
 
     @classmethod
     def of_row(cls, row: Row, label_sets: Mapping[int, str]) -> Self:
@@ -88,6 +94,19 @@ class MetricBatch:
         batch.by_series = True
         return batch
 
+    def filtered(self, kept: Mask) -> MetricBatch:
+        """The rows of which that is true alone, with the label sets that they name. Holds nothing of this batch."""
+        columns = self.columns.filter(pa.array(kept))
+        return type(self).of_columns(columns, named(columns, self.label_sets))
+
+    def without(self, rows: Sequence[int]) -> MetricBatch:
+        """The same without these rows, by number."""
+        if not rows:
+            return self
+        kept: Mask = np.ones(self.rows, np.bool_)
+        kept[list(rows)] = False
+        return self.filtered(kept)
+
     @property
     def columns(self) -> pa.RecordBatch:
         """The rows as one Arrow record batch in `SCHEMA`."""
@@ -106,6 +125,12 @@ class MetricBatch:
                 parts.extend(batch._columns for batch in group)
         label_sets = {id_: text for batch in batches for id_, text in batch.label_sets.items()}
         return cls.of_columns(pa.concat_batches(parts), label_sets)
+
+
+def named(columns: pa.RecordBatch, label_sets: Mapping[int, str]) -> dict[int, str]:
+    """Those of the label sets that these rows name."""
+    ids = pc.unique(columns.column("label_set_id")).to_pylist() if label_sets else []
+    return {id_: label_sets[id_] for id_ in ids if id_ != NO_LABELS}
 
 
 def _columns_of(rows: Sequence[Row]) -> pa.RecordBatch:

@@ -16,9 +16,9 @@ import pyarrow as pa
 
 from ingestor.errors import RowsRefused
 from ingestor.model import DeadRow, MetricBatch
+from ingestor.model.batch import named
 from ingestor.storage.faults import FAILURES, classify
 from ingestor.storage.label_sets import LabelSets
-from ingestor.storage.remainder import named
 from ingestor.storage.transactions import Connection
 
 _PROBES_MAX = 64

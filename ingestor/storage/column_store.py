@@ -1,4 +1,4 @@
-"""TimescaleDB's column store, written directly: which batches go there, in which order, and what the server says.
+"""TimescaleDB's column store, written directly: where it is used, and what the server says.
 
 It never promises the server that batches don't overlap (`..._client_sorted`): with such a promise broken, queries
 that trust in the order return rows out of order. Without it the server marks the chunk as unordered and sorts.
@@ -15,8 +15,6 @@ import asyncpg
 from loguru import logger
 
 from ingestor.errors import DatabaseProblem
-from ingestor.model import MetricBatch
-from ingestor.storage.series import by_series, count_series, series_codes
 from ingestor.storage.transactions import Connection, Pool
 from ingestor.telemetry import Telemetry
 
@@ -24,14 +22,6 @@ Choice = Literal["auto", "on", "off"]
 
 # 2.21 brought direct compression by COPY; 2.29 has compaction policies, and the bugs found until then mended.
 _VERSION_ON, _VERSION_AUTO = (2, 21), (2, 29)
-
-ROWS_PER_SERIES_MIN = 10
-"""With fewer rows for each series of a batch the row store is the better place.
-
-Batches of 20,000 rows on TimescaleDB 2.29.2, thousand rows a second and megabytes on disk, rows against columns:
-with one row a series 576 to 188 and 18 to 72, with five 605 to 628 and 19 to 16, with ten 458 to 702 and 20 to 9,
-with fifty 646 to 1,023 and 23 to 4.
-"""
 
 DIRECT = (
     "SET LOCAL timescaledb.enable_direct_compress_copy = on;"
@@ -47,19 +37,11 @@ _FALLBACK = "disabling direct compress"
 
 
 class ColumnStore:
-    """Decides for each batch, and writes those that fit."""
+    """Hears what becomes of batches that are written so."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
         self._told = False
-
-    def arrange(self, batch: MetricBatch) -> MetricBatch:
-        """The batch by series and time where it goes into the column store, as it is where it doesn't."""
-        columns = batch.columns
-        codes, bound = series_codes(columns)
-        if columns.num_rows < ROWS_PER_SERIES_MIN * count_series(codes, bound):
-            return batch
-        return batch.sorted_as(by_series(columns, codes, bound))
 
     @asynccontextmanager
     async def watching(self, connection: Connection) -> AsyncIterator[None]:

@@ -25,6 +25,7 @@ from ingestor.storage.cursors import Cursors
 from ingestor.storage.faults import FAILURES, classify, describe, storage_errors
 from ingestor.storage.migrate import Migration, migrate, pending
 from ingestor.storage.partitions import WeeklyPartitions
+from ingestor.storage.reading import DatabaseReader, ReadLimits
 from ingestor.storage.repository import MetricRepository, NoPartitions
 from ingestor.storage.request_ids import purge, stored_requests
 from ingestor.storage.rights import missing
@@ -42,6 +43,8 @@ _CONNECT: dict[str, Any] = {
     # What is acknowledged as committed must be on the server's disk, whatever its default says.
     "server_settings": {"synchronous_commit": "on", "TimeZone": "UTC", "application_name": "ingestor"},
 }
+# What is still read then is read for nobody.
+_READER_CLOSE_S = 1.0
 # Those with which we can't go on: no point in naming SQLSTATEs beyond what an operator can act on.
 _REMEDIES = {
     "28P01": "check the password in DATABASE_URL",
@@ -52,6 +55,11 @@ _REMEDIES = {
     "57P03": "try again when the server has started",
 }
 _IDENTITY = "SELECT id FROM ingestor_database"
+_SUMMARIZE = "SELECT ingestor_summarize_metrics()"
+_TIMESCALEDB_SCHEMA = """
+SELECT quote_ident(n.nspname) FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace
+  WHERE e.extname = 'timescaledb'
+"""
 _LOOKED_AT = ("ingestor_migrations", "ingestor_database", "dead_letters")
 REQUEST_ID_WINDOW_S = 86_400.0
 _PURGED_MAX, _PURGES_MAX = 5_000, 1_000
@@ -123,6 +131,7 @@ class Database:
         self.column_store = column_store
         self._pool = pool
         self.transactions = TransactionManager(pool)
+        self._reader: DatabaseReader | None = None
         self._cursors = Cursors(self.transactions, identity)
 
     def repository(
@@ -139,6 +148,8 @@ class Database:
             self._cursors,
             request_id_window_s=request_id_window_s,
             column_store=self.column_store,
+            # What the column store packs, or the partitions' summaries find.
+            by_series=partitioned or self.column_store is not None,
         )
 
     async def cursor(self, journal: UUID) -> int | None:
@@ -170,6 +181,12 @@ class Database:
         with storage_errors():
             return await stored_requests(self.transactions, keys, window_s)
 
+    async def summarize(self) -> None:
+        """Lets queries of one series pass over what was stored lately of others. Call it now and then."""
+        if self.facts.table == "partitioned":
+            with storage_errors():
+                await self.transactions.execute(_SUMMARIZE)
+
     async def purge(self, window_s: float) -> int:
         """Deletes request ids that are older, and cursors that nobody uses any more: some thousands at a time, each
         in a transaction of its own. Returns how many; call it now and then."""
@@ -182,9 +199,20 @@ class Database:
                     break
             return purged + await self._cursors.purge(_PURGED_MAX)
 
+    async def open_reader(self, url: str, limits: ReadLimits) -> DatabaseReader:
+        """A reader with connections of its own, which end with this database's. Raises StorageError."""
+        schema = None
+        if self.facts.timescaledb is not None:
+            with storage_errors():
+                schema = str(await self.transactions.execute(_TIMESCALEDB_SCHEMA))
+        self._reader = await DatabaseReader.open(url, limits, timescaledb_schema=schema)
+        return self._reader
+
     def move(self, url: str) -> None:
         """The same database is at another address from now on: new connections go there."""
         self._pool.set_connect_args(url, **_CONNECT)
+        if self._reader is not None:
+            self._reader.move(url)
 
     async def problem(self, timeout_s: float) -> str | None:
         """Why the database can't be used at this moment; None when it answers within `timeout_s` seconds."""
@@ -199,6 +227,8 @@ class Database:
 
     async def close(self, timeout_s: float) -> None:
         """Closes the connections, those that are still busy by force after `timeout_s` seconds."""
+        if self._reader is not None:
+            await self._reader.close(min(timeout_s, _READER_CLOSE_S))
         try:
             await asyncio.wait_for(self._pool.close(), timeout_s)
         except TimeoutError:

@@ -7,16 +7,13 @@ Pure; which requests those are, others say.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from ingestor.model import DeadRow, Delivery, MetricBatch, RequestKey
-from ingestor.model.labels import NO_LABELS
 from ingestor.storage.request_ids import Verdicts
 
 _CONFLICT = "its request_id was used before, for a request with other rows"
@@ -50,16 +47,9 @@ def leave_out(delivery: Delivery, verdicts: Verdicts, arrange: Callable[[MetricB
         first, rows, _ = delivery.requests[index]
         kept[first : first + rows] = False
         dead.extend(DeadRow(row, None, _CONFLICT) for row in range(first, first + rows))
-    columns = delivery.batch.columns.filter(pa.array(kept))
-    batch = MetricBatch.of_columns(columns, named(columns, delivery.batch.label_sets))
+    batch = delivery.batch.filtered(kept)
     arranged = arrange(batch) if batch.rows else batch
     return Rest(batch, arranged, np.flatnonzero(kept), dead)
-
-
-def named(columns: pa.RecordBatch, label_sets: Mapping[int, str]) -> dict[int, str]:
-    """Those of the label sets that these rows name."""
-    ids = pc.unique(columns.column("label_set_id")).to_pylist() if label_sets else []
-    return {id_: label_sets[id_] for id_ in ids if id_ != NO_LABELS}
 
 
 def dead_of_requests(

@@ -19,16 +19,19 @@ from loguru import logger
 from ingestor.errors import CursorElsewhere, RowsRefused, SchemaProblem, StorageError, without_values
 from ingestor.model import DeadRow, Delivery, MetricBatch, Outcome
 from ingestor.model.batch import SCHEMA
+from ingestor.model.spans import Spans, spans_of
 from ingestor.storage import dead_letters
 from ingestor.storage.bisection import Bisection
+from ingestor.storage.catalogue import Catalogue
 from ingestor.storage.column_store import DIRECT, INDIRECT, ColumnStore
 from ingestor.storage.copy import Encoder, stream
 from ingestor.storage.cursors import Cursors, moving
-from ingestor.storage.faults import CURSOR_MOVED, FAILURES, LACKS_RIGHT, classify
+from ingestor.storage.faults import CURSOR_MOVED, FAILURES, LACKS_RIGHT, classify, storage_errors
 from ingestor.storage.label_sets import LabelSets
 from ingestor.storage.remainder import Rest, dead_of_requests, leave_out
 from ingestor.storage.request_ids import RequestIds, Verdicts
 from ingestor.storage.rights import missing_now
+from ingestor.storage.series import arranged
 from ingestor.storage.transactions import Connection, TransactionManager, until_lost, within
 
 # A server that has not stored a batch by then is asked again on a new connection: a network that swallows packets
@@ -59,7 +62,8 @@ class NoPartitions:
 
 
 class MetricRepository:
-    """The table `metrics`, with its label sets, for the deliveries of one journal, one at a time."""
+    """The table `metrics`, with its label sets, for the deliveries of one journal, one at a time. `by_series`: the
+    rows of a series are stored together, where a batch has many of it."""
 
     def __init__(
         self,
@@ -71,6 +75,7 @@ class MetricRepository:
         *,
         request_id_window_s: float,
         column_store: ColumnStore | None = None,
+        by_series: bool = False,
     ) -> None:
         self._transactions = transactions
         self._partitions = partitions
@@ -79,13 +84,18 @@ class MetricRepository:
         self._cursors = cursors
         self._request_ids = RequestIds(journal, request_id_window_s)
         self._column_store = column_store
+        self._by_series = by_series
         self._label_sets = LabelSets()
+        self._catalogue = Catalogue()
         # Only after a success is it sure where the database's cursor stands.
         self._cursor_is_sure = False
 
     def arrange(self, batch: MetricBatch) -> MetricBatch:
-        """The same rows in the order that suits the table. Pure, and may take milliseconds: call it in a thread."""
-        return batch if self._column_store is None else self._column_store.arrange(batch)
+        """The same rows in the order that suits the table, with their series' spans. May take milliseconds: call it
+        in a thread."""
+        by_series = arranged(batch) if self._by_series else batch
+        by_series.spans = spans_of(by_series.columns)
+        return by_series
 
     async def bulk_insert_metrics(self, delivery: Delivery) -> Outcome:
         """BEGIN, insert all, move the cursor, COMMIT. On failure everything is rolled back, and it raises
@@ -103,6 +113,16 @@ class MetricRepository:
                 msg = f"the role lacks rights to store: {grants}"
                 raise SchemaProblem(msg, error.sqlstate) from error
             raise
+
+    async def catch_up(self, *, all_: bool = False) -> None:
+        """Writes what the catalogue of series has been behind with for long, or all of it. Call it now and then,
+        also while a delivery is stored. Raises StorageError."""
+        due = self._catalogue.overdue(all_=all_)
+        if due.written:
+            with storage_errors():
+                async with self._transactions.transaction() as connection:
+                    await self._catalogue.write(connection, due.written)
+            self._catalogue.committed(due)
 
     async def _store(self, delivery: Delivery) -> Outcome:
         try:
@@ -165,13 +185,16 @@ class MetricRepository:
             rest = await self._rest(connection, delivery, verdicts, direct=direct)
             if separating is None:
                 await self._insert(connection, rest.arranged)
-                dead = rest.dead
+                dead, stored = rest.dead, rest.arranged
             else:
-                dead = sorted(
-                    [*rest.dead, *rest.renumbered(await self._separate(connection, rest.batch, separating))]
-                )
+                refused = await self._separate(connection, rest.batch, separating)
+                stored = rest.batch.without([each.row for each in refused])
+                dead = sorted([*rest.dead, *rest.renumbered(refused)])
                 await self._request_ids.note_dead(connection, dead_of_requests(delivery, dead, verdicts))
             await dead_letters.write(connection, self._journal, delivery, dead)
+            due = self._catalogue.due(await _spans(stored))
+            await self._catalogue.write(connection, due.written)
+        self._catalogue.committed(due)
         if separating is None:
             self._label_sets.remember(rest.arranged.label_sets)
         return Outcome(dead, verdicts.duplicates, verdicts.conflicts)
@@ -219,6 +242,7 @@ class MetricRepository:
         """Takes nothing about the database for granted that was true before a failure."""
         self._partitions.forget()
         self._label_sets.forget()
+        self._catalogue.forget()
 
     async def _copy(self, connection: Connection, columns: pa.RecordBatch) -> None:
         copying = connection.copy_to_table(
@@ -230,3 +254,9 @@ class MetricRepository:
             # PostgreSQL takes a stream that ends at a row's boundary for a whole one.
             msg = f"COPY took {stored} of {columns.num_rows} rows: does a trigger of metrics leave some out?"
             raise SchemaProblem(msg)
+
+
+async def _spans(batch: MetricBatch) -> Spans:
+    if not batch.rows:
+        return {}
+    return batch.spans if batch.spans is not None else await asyncio.to_thread(spans_of, batch.columns)

@@ -14,6 +14,7 @@ from ingestor.storage.transactions import AnyConnection, TransactionManager
 _TABLES = {
     "metrics": ("INSERT",),
     "label_sets": ("SELECT", "INSERT"),
+    "metric_series": ("SELECT", "INSERT", "UPDATE"),
     "ingestor_database": ("SELECT",),
     "ingestor_journals": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "request_ids": ("SELECT", "INSERT", "UPDATE", "DELETE"),

@@ -216,6 +216,18 @@ class Telemetry(Declaring):
         " an old one; not when it falls silent.",
         unit="handshakes",
     )
+    tail_readers = gauge(
+        "ingestor_tail_readers",
+        "Calls of TailMetrics that are shown rows.",
+        "Read when scraped.",
+        unit="calls",
+    )
+    tail_dropped = counter(
+        "ingestor_tail_dropped_rows_total",
+        "Committed rows that were not shown to a reader of TailMetrics who asked for them.",
+        "Moves when a row is committed for which a reader, who is too slow, has no room: for each such reader.",
+        unit="rows",
+    )
     loop_lag = histogram(
         "ingestor_event_loop_lag_seconds",
         "By how many seconds the event loop ran late, for which every call waits.",

@@ -8,6 +8,7 @@ service is bound.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any
 
@@ -16,14 +17,15 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from ingestor.timestamps import to_datetime
+from ingestor.timestamps import microseconds, to_datetime, to_timedelta
 
 Convert = Callable[[Any], Any]
 # Types of which equal values are written alike, as 0.0 and -0.0 are not.
 _COUNTS = (FieldDescriptor.CPPTYPE_BOOL, FieldDescriptor.CPPTYPE_UINT64, FieldDescriptor.CPPTYPE_ENUM)
 _REMEMBERED_MAX = 64
 _LONG = 1_000
-_Write = Callable[[Any, Message], None]
+_Write = Callable[[Any, Any], None]
+_MICROSECOND = timedelta(microseconds=1)
 _Reader = tuple[str, str, bool, Convert | None]
 """Our field's name, the proto's, whether it has presence, and how its value is converted (None: as it is)."""
 
@@ -84,6 +86,8 @@ class Converter:
             return None
         if field.message_type.full_name == "google.protobuf.Timestamp":
             return lambda timestamp: to_datetime(timestamp.seconds, timestamp.nanos)
+        if field.message_type.full_name == "google.protobuf.Duration":
+            return lambda duration: to_timedelta(duration.seconds, duration.nanos)
         if unwrap is None:
             return self.to_typed(field.message_type, kind)
         convert = self.to_typed(field.message_type, unwrap())
@@ -100,8 +104,8 @@ def is_long(message: TypedMessage) -> bool:
 
 
 def encoder(descriptor: Descriptor, typed: type[TypedMessage]) -> Callable[[TypedMessage], bytes]:
-    """A function from messages of `typed` to their bytes: by upb where they hold scalars and messages of such, by
-    betterproto2 where they hold more."""
+    """A function from messages of `typed` to their bytes: by upb where they hold scalars, times, maps of scalars
+    and lists of such messages, by betterproto2 where they hold more."""
     write = _writer(descriptor, typed)
     if write is None:
         return bytes
@@ -156,16 +160,13 @@ def _writer(
     """`above` are the messages that this one is in."""
     above |= {descriptor.full_name}
     known = _known(typed)
-    scalars, lists = [], []
+    scalars, others = [], []
     for field in descriptor.fields:
         ours = known.field_name_by_number[field.number]
         if field.message_type is None and not field.is_repeated:
             scalars.append((ours, field.name))
-        elif field.message_type is not None and field.is_repeated and _plain(field.message_type, above):
-            item = _writer(field.message_type, known.cls_by_field[ours], above)
-            if item is None:
-                return None
-            lists.append((ours, field.name, item))
+        elif (write_field := _field_writer(field, known.cls_by_field.get(ours), above)) is not None:
+            others.append((ours, field.name, write_field))
         else:
             return None
 
@@ -173,12 +174,61 @@ def _writer(
         for ours, theirs in scalars:
             if (value := getattr(message, ours)) is not None:
                 setattr(target, theirs, value)
-        for ours, theirs, write_item in lists:
-            add = getattr(target, theirs).add
-            for item in getattr(message, ours):
-                write_item(item, add())
+        for ours, theirs, write_field in others:
+            if value := getattr(message, ours):
+                write_field(value, getattr(target, theirs))
+            elif value is not None:
+                _write_empty(value, getattr(target, theirs))
 
     return write
+
+
+def _field_writer(field: FieldDescriptor, typed: Any, above: frozenset[str]) -> _Write | None:
+    """Writes what such a field holds, unless that is nothing, into the target's own field."""
+    message = field.message_type
+    if message is None:
+        return None
+    if not field.is_repeated:
+        return _TIMES.get(message.full_name)
+    if message.GetOptions().map_entry:
+        return _write_map if message.fields_by_name["value"].message_type is None else None
+    item = _writer(message, typed, above) if _plain(message, above) else None
+    if item is None:
+        return None
+
+    def write_list(values: Any, target: Any) -> None:
+        for value in values:
+            item(value, target.add())
+
+    return write_list
+
+
+def _write_moment(moment: datetime, target: Any) -> None:
+    seconds, micros = divmod(microseconds(moment), 1_000_000)
+    target.seconds, target.nanos = seconds, micros * 1_000
+
+
+def _write_span(span: timedelta, target: Any) -> None:
+    micros = span // _MICROSECOND
+    seconds = abs(micros) // 1_000_000
+    nanos = abs(micros) % 1_000_000 * 1_000
+    target.seconds, target.nanos = (seconds, nanos) if micros >= 0 else (-seconds, -nanos)
+
+
+_TIMES: dict[str, _Write] = {
+    "google.protobuf.Timestamp": _write_moment,
+    "google.protobuf.Duration": _write_span,
+}
+
+
+def _write_empty(value: Any, target: Any) -> None:
+    """A span of no time is there; an empty list or map is not."""
+    if isinstance(value, timedelta):
+        target.SetInParent()
+
+
+def _write_map(items: Any, target: Any) -> None:
+    target.update(items)
 
 
 def _plain(descriptor: Descriptor, above: frozenset[str]) -> bool:

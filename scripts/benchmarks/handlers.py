@@ -137,8 +137,9 @@ async def main() -> None:
     telemetry, requests = Telemetry(), RequestIds()
     limits = QueueLimits(500_000, 128 * 1024**2, 32 * 1024**2, 1.0)
     journal = MemoryJournal(limits, requests, on_taken=telemetry.received.inc)
+    reads: Any = None  # nobody asks for it
     service = IngestorService(
-        journal, requests, Rules(Limits()), acks=AckPolicy(Ack.QUEUED, 30.0), telemetry=telemetry
+        journal, requests, Rules(Limits()), acks=AckPolicy(Ack.QUEUED, 30.0), reads=reads, telemetry=telemetry
     )
     descriptors = Descriptors.of_package("ingestor_api")
     rpcs = descriptors.bind(service, ColumnOptions(columns.ReferenceDecoder, Limits().rows_max))

@@ -10,9 +10,8 @@ from uuid import uuid4
 import pytest
 
 from ingestor.model import MetricBatch, Outcome, Placed, StoredRequest, label_set
-from ingestor.storage.column_store import ColumnStore
 from ingestor.storage.database import Database
-from ingestor.telemetry import Telemetry
+from ingestor.storage.series import arranged
 from tests.storage.deliveries import (
     Gateway,
     Reader,
@@ -232,10 +231,10 @@ async def test_left_out_rows_are_found_in_an_arranged_delivery(database: Databas
     await gateway.store(batch_of(1.0), [placed(0, 1, "r")])
     made = [row(float(number), service=f"s{number % 3}") for number in range(30)]
     batch = MetricBatch.of_rows(made, {})
-    arranged = ColumnStore(Telemetry()).arrange(batch)
-    assert arranged.by_series
+    sorted_ = arranged(batch)
+    assert sorted_.by_series
     delivery = delivery_of(batch, [placed(5, 20, "r")], after=1, position=2)
     await gateway.repository.bulk_insert_metrics(
-        type(delivery)(batch, arranged, delivery.after, delivery.position, delivery.requests)
+        type(delivery)(batch, sorted_, delivery.after, delivery.position, delivery.requests)
     )
     assert await values_in(reader) == [0.0, 1.0, 1.0, 2.0, 3.0, 4.0, 25.0, 26.0, 27.0, 28.0, 29.0]

@@ -15,8 +15,9 @@ from loguru import logger
 
 from ingestor.errors import DatabaseProblem
 from ingestor.model import MetricBatch, Row, label_set
-from ingestor.storage.column_store import ROWS_PER_SERIES_MIN, ColumnStore, usable
+from ingestor.storage.column_store import usable
 from ingestor.storage.database import Database, open_database
+from ingestor.storage.series import ROWS_PER_SERIES_MIN, arranged
 from ingestor.telemetry import Telemetry
 from ingestor.timestamps import microseconds
 from tests.storage.deliveries import Gateway
@@ -206,16 +207,15 @@ def test_on_where_it_cannot_be_is_refused(version: str | None, *, hypertable: bo
 
 def test_a_batch_is_sorted_by_series_and_time_where_it_is_thick_enough() -> None:
     """At the threshold exactly; the rows are the same ones."""
-    store = ColumnStore(Telemetry())
     made = [
         Row(100 - number, f"s{number % 3}", "m", float(number)) for number in range(3 * ROWS_PER_SERIES_MIN)
     ]
-    arranged = store.arrange(MetricBatch.of_rows(made, {}))
-    assert arranged.by_series
-    found = arranged.columns.to_pylist()
+    thick = arranged(MetricBatch.of_rows(made, {}))
+    assert thick.by_series
+    found = thick.columns.to_pylist()
     keys = [(row["service_name"], row["time"]) for row in found]
     assert len({service for service, _ in keys}) == 3
     assert [key for key, other in pairwise(keys) if key[0] == other[0] and key > other] == []
     assert sum(one[0] != other[0] for one, other in pairwise(keys)) == 2
     assert sorted(row["value"] for row in found) == [row.value for row in made]
-    assert not store.arrange(MetricBatch.of_rows(made[:-1], {})).by_series
+    assert not arranged(MetricBatch.of_rows(made[:-1], {})).by_series

@@ -6,6 +6,8 @@ Each line leaves by itself, and the next is made once the client has taken it of
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 
@@ -18,6 +20,10 @@ from ingestor.transport.rpc import StreamedRequest
 from ingestor.transport.status import json_of
 from ingestor.transport.streams import Closing
 from ingestor.transport.transcoding import Matched, Route
+
+# Not every system has it.
+_UNSENT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+_UNSENT_BYTES_MAX = 64 * 1024
 
 
 class Gone(Exception):
@@ -89,6 +95,7 @@ class Streamed:
     async def _begin(self) -> None:
         if not self.response.prepared:
             self._dress(self.response, self._request)
+            _keep_little(self._request.transport)
             await self.response.prepare(self._request)
 
     async def _whole(self, closing: Closing) -> bytes:
@@ -96,6 +103,13 @@ class Streamed:
         async with closing.waiting():
             body = await read_body(self._request, self._bytes_max)
         return await decoded(body, coding, self._bytes_max)
+
+
+def _keep_little(transport: asyncio.Transport | None) -> None:
+    """For a client that does not read, the kernel would take megabytes off our hands, which all are made."""
+    sock = None if transport is None else transport.get_extra_info("socket")
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6) and _UNSENT is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, _UNSENT, _UNSENT_BYTES_MAX)
 
 
 @contextmanager

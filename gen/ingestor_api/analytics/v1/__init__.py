@@ -7,13 +7,21 @@ __all__ = (
     "AckLevel",
     "AnalyticsServiceBase",
     "AnalyticsServiceStub",
+    "ListSeriesRequest",
+    "ListSeriesResponse",
     "LogMetricRequest",
     "LogMetricResponse",
     "LogMetricsRequest",
     "LogMetricsResponse",
     "Metric",
+    "Point",
+    "QueryMetricsRequest",
+    "QueryMetricsResponse",
     "RejectedMetric",
     "Series",
+    "SeriesInfo",
+    "TailMetricsRequest",
+    "TailMetricsResponse",
     "WriteSeriesRequest",
     "WriteSeriesResponse",
 )
@@ -81,6 +89,54 @@ class AckLevel(betterproto2.Enum):
             "ACK_LEVEL_JOURNALED": 2,
             "ACK_LEVEL_COMMITTED": 3,
         }
+
+
+@dataclass(eq=False, repr=False)
+class ListSeriesRequest(betterproto2.Message):
+    service_prefix: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Only services whose names begin so; empty for all.
+    """
+
+    metric_prefix: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Only metrics whose names begin so; empty for all.
+    """
+
+    page_size: "int" = betterproto2.field(3, betterproto2.TYPE_INT32)
+    """
+    How many at most: 100 when 0. More than 1,000 are not given at once.
+    """
+
+    page_token: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    Empty for the first page, `next_page_token` of the page before it for any other. The prefixes must be the same.
+    """
+
+
+default_message_pool.register_message(
+    "analytics.v1", "ListSeriesRequest", ListSeriesRequest
+)
+
+
+@dataclass(eq=False, repr=False)
+class ListSeriesResponse(betterproto2.Message):
+    series: "list[SeriesInfo]" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+    """
+    In the order of service_name and metric_name.
+    """
+
+    next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Asks for what comes behind them; empty when there is nothing more.
+    """
+
+
+default_message_pool.register_message(
+    "analytics.v1", "ListSeriesResponse", ListSeriesResponse
+)
 
 
 @dataclass(eq=False, repr=False)
@@ -261,6 +317,122 @@ default_message_pool.register_message("analytics.v1", "Metric", Metric)
 
 
 @dataclass(eq=False, repr=False)
+class Point(betterproto2.Message):
+    """
+    The values of one interval, as one.
+    """
+
+    time: "datetime.datetime | None" = betterproto2.field(
+        1,
+        betterproto2.TYPE_MESSAGE,
+        unwrap=lambda: __google__protobuf__.Timestamp,
+        optional=True,
+    )
+    """
+    The interval's beginning, which may lie before the query's `start`.
+    """
+
+    value: "float" = betterproto2.field(2, betterproto2.TYPE_DOUBLE)
+    """
+    What the aggregation made of its values.
+    """
+
+
+default_message_pool.register_message("analytics.v1", "Point", Point)
+
+
+@dataclass(eq=False, repr=False)
+class QueryMetricsRequest(betterproto2.Message):
+    service_name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The service that the metric is about.
+    """
+
+    metric_name: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The metric's name.
+    """
+
+    start: "datetime.datetime | None" = betterproto2.field(
+        3,
+        betterproto2.TYPE_MESSAGE,
+        unwrap=lambda: __google__protobuf__.Timestamp,
+        optional=True,
+    )
+    """
+    Rows from this moment on; an hour before `end` when unset.
+    """
+
+    end: "datetime.datetime | None" = betterproto2.field(
+        4,
+        betterproto2.TYPE_MESSAGE,
+        unwrap=lambda: __google__protobuf__.Timestamp,
+        optional=True,
+    )
+    """
+    Rows before this moment; the present when unset.
+    """
+
+    interval: "datetime.timedelta | None" = betterproto2.field(
+        5,
+        betterproto2.TYPE_MESSAGE,
+        unwrap=lambda: __google__protobuf__.Duration,
+        optional=True,
+    )
+    """
+    What one point stands for, at least a millisecond. When unset, a round interval that gives some 300 points.
+    Intervals begin at whole multiples of it since 1970-01-01 UTC. A query may ask for 11,000 points at most.
+    """
+
+    aggregation: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    What becomes of an interval's values: avg, min, max, sum, count, last (the one with the latest time), p50, p95 or
+    p99 (percentiles, interpolated); avg when empty.
+    """
+
+    labels: "dict[str, str]" = betterproto2.field(
+        7,
+        betterproto2.TYPE_MAP,
+        map_meta=betterproto2.map_meta(
+            betterproto2.TYPE_STRING, betterproto2.TYPE_STRING
+        ),
+    )
+    """
+    Only rows that have all of these labels, each with this value; they may have others, too.
+    """
+
+
+default_message_pool.register_message(
+    "analytics.v1", "QueryMetricsRequest", QueryMetricsRequest
+)
+
+
+@dataclass(eq=False, repr=False)
+class QueryMetricsResponse(betterproto2.Message):
+    points: "list[Point]" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+    """
+    In the order of time. An interval without rows has no point.
+    """
+
+    interval: "datetime.timedelta | None" = betterproto2.field(
+        2,
+        betterproto2.TYPE_MESSAGE,
+        unwrap=lambda: __google__protobuf__.Duration,
+        optional=True,
+    )
+    """
+    What each of them stands for.
+    """
+
+
+default_message_pool.register_message(
+    "analytics.v1", "QueryMetricsResponse", QueryMetricsResponse
+)
+
+
+@dataclass(eq=False, repr=False)
 class RejectedMetric(betterproto2.Message):
     """
     A metric of a batch that was not taken.
@@ -326,6 +498,84 @@ default_message_pool.register_message("analytics.v1", "Series", Series)
 
 
 @dataclass(eq=False, repr=False)
+class SeriesInfo(betterproto2.Message):
+    """
+    One metric of one service, of which there are rows.
+    """
+
+    service_name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The service that the metric is about.
+    """
+
+    metric_name: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The metric's name.
+    """
+
+    first_time: "datetime.datetime | None" = betterproto2.field(
+        3,
+        betterproto2.TYPE_MESSAGE,
+        unwrap=lambda: __google__protobuf__.Timestamp,
+        optional=True,
+    )
+    """
+    The earliest time of its rows. Both times may be a few seconds behind what is committed.
+    """
+
+    last_time: "datetime.datetime | None" = betterproto2.field(
+        4,
+        betterproto2.TYPE_MESSAGE,
+        unwrap=lambda: __google__protobuf__.Timestamp,
+        optional=True,
+    )
+    """
+    The latest time of its rows.
+    """
+
+
+default_message_pool.register_message("analytics.v1", "SeriesInfo", SeriesInfo)
+
+
+@dataclass(eq=False, repr=False)
+class TailMetricsRequest(betterproto2.Message):
+    service_name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Only rows of this service; empty for all.
+    """
+
+    metric_name: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Only rows of this metric; empty for all.
+    """
+
+
+default_message_pool.register_message(
+    "analytics.v1", "TailMetricsRequest", TailMetricsRequest
+)
+
+
+@dataclass(eq=False, repr=False)
+class TailMetricsResponse(betterproto2.Message):
+    metrics: "list[Metric]" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+    """
+    Committed rows, in the order in which they were stored.
+    """
+
+    dropped: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
+    """
+    How many rows were left out between the message before this one and its own, because the caller was too slow.
+    """
+
+
+default_message_pool.register_message(
+    "analytics.v1", "TailMetricsResponse", TailMetricsResponse
+)
+
+
+@dataclass(eq=False, repr=False)
 class WriteSeriesRequest(betterproto2.Message):
     series: "list[Series]" = betterproto2.field(
         1, betterproto2.TYPE_MESSAGE, repeated=True
@@ -378,7 +628,7 @@ default_message_pool.register_message(
 
 class AnalyticsServiceStub(betterproto2_grpclib.ServiceStub):
     """
-    AnalyticsService takes metrics and stores them as rows of the table `metrics`.
+    AnalyticsService takes metrics and stores them as rows of the table `metrics`, and shows what is stored there.
 
     A success means that the server has taken every metric it reports as accepted, and made it as safe as the
     request's AckLevel says: it will be stored, exactly once, whatever the database does meanwhile. A refusal means
@@ -479,13 +729,84 @@ class AnalyticsServiceStub(betterproto2_grpclib.ServiceStub):
             metadata=metadata,
         )
 
+    async def query_metrics(
+        self,
+        message: "QueryMetricsRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "QueryMetricsResponse":
+        """
+        QueryMetrics reads one metric of one service as points, one for each interval of time that has rows. It sees
+        whatever is committed, by whichever gateway. A query that takes longer than the server allows (10 seconds, unless
+        it is set otherwise) ends with DEADLINE_EXCEEDED: a shorter range or fewer points take less.
+        """
+
+        return await self._unary_unary(
+            "/analytics.v1.AnalyticsService/QueryMetrics",
+            message,
+            QueryMetricsResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def list_series(
+        self,
+        message: "ListSeriesRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "ListSeriesResponse":
+        """
+        ListSeries lists what was ever stored: services and their metrics, sorted by their names' bytes, page by page. A
+        series is listed as soon as its first row is committed; labels don't tell series apart here. Series that appear
+        while pages are read are found if they sort behind those that were read.
+        """
+
+        return await self._unary_unary(
+            "/analytics.v1.AnalyticsService/ListSeries",
+            message,
+            ListSeriesResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def tail_metrics(
+        self,
+        message: "TailMetricsRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "AsyncIterator[TailMetricsResponse]":
+        """
+        TailMetrics shows rows as they are committed, until the caller ends it. Only rows that this very server commits
+        are shown, from the first message on, which has none and comes at once; so does one now and then when nothing is
+        committed. What the caller is too slow for is left out, and counted: a tail never holds up storing. All tails of a
+        server together show 2,000 rows a second at most.
+        """
+
+        async for response in self._unary_stream(
+            "/analytics.v1.AnalyticsService/TailMetrics",
+            message,
+            TailMetricsResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        ):
+            yield response
+
 
 from ...google import protobuf as __google__protobuf__
 
 
 class AnalyticsServiceBase(betterproto2_grpclib.ServiceBase):
     """
-    AnalyticsService takes metrics and stores them as rows of the table `metrics`.
+    AnalyticsService takes metrics and stores them as rows of the table `metrics`, and shows what is stored there.
 
     A success means that the server has taken every metric it reports as accepted, and made it as safe as the
     request's AckLevel says: it will be stored, exactly once, whatever the database does meanwhile. A refusal means
@@ -533,6 +854,39 @@ class AnalyticsServiceBase(betterproto2_grpclib.ServiceBase):
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
+    async def query_metrics(
+        self, message: "QueryMetricsRequest"
+    ) -> "QueryMetricsResponse":
+        """
+        QueryMetrics reads one metric of one service as points, one for each interval of time that has rows. It sees
+        whatever is committed, by whichever gateway. A query that takes longer than the server allows (10 seconds, unless
+        it is set otherwise) ends with DEADLINE_EXCEEDED: a shorter range or fewer points take less.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
+    async def list_series(self, message: "ListSeriesRequest") -> "ListSeriesResponse":
+        """
+        ListSeries lists what was ever stored: services and their metrics, sorted by their names' bytes, page by page. A
+        series is listed as soon as its first row is committed; labels don't tell series apart here. Series that appear
+        while pages are read are found if they sort behind those that were read.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
+    async def tail_metrics(
+        self, message: "TailMetricsRequest"
+    ) -> "AsyncIterator[TailMetricsResponse]":
+        """
+        TailMetrics shows rows as they are committed, until the caller ends it. Only rows that this very server commits
+        are shown, from the first message on, which has none and comes at once; so does one now and then when nothing is
+        committed. What the caller is too slow for is left out, and counted: a tail never holds up storing. All tails of a
+        server together show 2,000 rows a second at most.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+        yield TailMetricsResponse()
+
     async def __rpc_log_metric(
         self, stream: "grpclib.server.Stream[LogMetricRequest, LogMetricResponse]"
     ) -> None:
@@ -567,6 +921,33 @@ class AnalyticsServiceBase(betterproto2_grpclib.ServiceBase):
         response = await self.write_series(request)
         await stream.send_message(response)
 
+    async def __rpc_query_metrics(
+        self, stream: "grpclib.server.Stream[QueryMetricsRequest, QueryMetricsResponse]"
+    ) -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        response = await self.query_metrics(request)
+        await stream.send_message(response)
+
+    async def __rpc_list_series(
+        self, stream: "grpclib.server.Stream[ListSeriesRequest, ListSeriesResponse]"
+    ) -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        response = await self.list_series(request)
+        await stream.send_message(response)
+
+    async def __rpc_tail_metrics(
+        self, stream: "grpclib.server.Stream[TailMetricsRequest, TailMetricsResponse]"
+    ) -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        await self._call_rpc_handler_server_stream(
+            self.tail_metrics,
+            stream,
+            request,
+        )
+
     def __mapping__(self) -> "dict[str, grpclib.const.Handler]":
         return {
             "/analytics.v1.AnalyticsService/LogMetric": grpclib.const.Handler(
@@ -592,5 +973,23 @@ class AnalyticsServiceBase(betterproto2_grpclib.ServiceBase):
                 grpclib.const.Cardinality.UNARY_UNARY,
                 WriteSeriesRequest,
                 WriteSeriesResponse,
+            ),
+            "/analytics.v1.AnalyticsService/QueryMetrics": grpclib.const.Handler(
+                self.__rpc_query_metrics,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                QueryMetricsRequest,
+                QueryMetricsResponse,
+            ),
+            "/analytics.v1.AnalyticsService/ListSeries": grpclib.const.Handler(
+                self.__rpc_list_series,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                ListSeriesRequest,
+                ListSeriesResponse,
+            ),
+            "/analytics.v1.AnalyticsService/TailMetrics": grpclib.const.Handler(
+                self.__rpc_tail_metrics,
+                grpclib.const.Cardinality.UNARY_STREAM,
+                TailMetricsRequest,
+                TailMetricsResponse,
             ),
         }

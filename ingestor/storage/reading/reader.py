@@ -1,0 +1,105 @@
+"""Reads metrics as points, and the catalogue of series.
+
+Each question is one statement, or two where labels have to be found first, within what `connections` allows; what
+this database can't hold at all was not found in it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+
+from ingestor.errors import FieldViolation, Invalid
+from ingestor.model.questions import MetricPoint, MetricQuestion, SeriesQuestion, StoredSeries
+from ingestor.storage.reading import queries
+from ingestor.storage.reading.connections import ReadConnections, ReadLimits
+from ingestor.storage.transactions import Connection
+
+# A text that the database's encoding lacks.
+_NOT_IN_IT = (asyncpg.UntranslatableCharacterError, asyncpg.CharacterNotInRepertoireError)
+# Of label sets by their ids, which the column store finds without reading rows; more are joined.
+_IDS_MAX = 1_000
+
+
+class DatabaseReader:
+    """One database, by connections of its own. `bucket` is what `queries` says of it."""
+
+    def __init__(self, connections: ReadConnections, bucket: str) -> None:
+        self._connections = connections
+        self._bucket = bucket
+
+    @classmethod
+    async def open(cls, url: str, limits: ReadLimits, *, timescaledb_schema: str | None) -> DatabaseReader:
+        """The database at this address; `timescaledb_schema` is that of the extension's functions, where it is."""
+        bucket = queries.DATE_BIN
+        if timescaledb_schema is not None:
+            bucket = queries.TIME_BUCKET.format(schema=timescaledb_schema)
+        return cls(await ReadConnections.open(url, limits), bucket)
+
+    def move(self, url: str) -> None:
+        """The same database is at another address from now on."""
+        self._connections.move(url)
+
+    async def close(self, timeout_s: float) -> None:
+        """Closes the connections, those that are still busy by force after `timeout_s` seconds."""
+        await self._connections.close(timeout_s)
+
+    async def points(self, question: MetricQuestion) -> Sequence[MetricPoint]:
+        """In the order of time. Raises Invalid, Overloaded, TooSlow or Unavailable."""
+
+        async def ask(connection: Connection) -> list[MetricPoint]:
+            try:
+                return await self._points(connection, question)
+            except _NOT_IN_IT:
+                return []
+            except asyncpg.NumericValueOutOfRangeError:
+                problem = f"{question.aggregation} is beyond a double's range here: ask for another"
+                raise Invalid.fields([FieldViolation("aggregation", problem)]) from None
+
+        return await self._connections.ask(ask)
+
+    async def series(self, question: SeriesQuestion) -> Sequence[StoredSeries]:
+        """In the order of their names' bytes. Raises Overloaded, TooSlow or Unavailable."""
+        arguments = (
+            queries.beginning(question.service_prefix),
+            queries.beginning(question.metric_prefix),
+            [queries.beginning(prefix) for prefix in question.readable],
+            *question.after,
+            question.limit,
+        )
+
+        async def ask(connection: Connection) -> list[StoredSeries]:
+            try:
+                return [StoredSeries(*row) for row in await connection.fetch(queries.SERIES, *arguments)]
+            except _NOT_IN_IT:
+                return []
+
+        return await self._connections.ask(ask)
+
+    async def _points(self, connection: Connection, question: MetricQuestion) -> list[MetricPoint]:
+        labels, arguments = "", list[Any]()
+        if question.labels:
+            document = json.dumps(dict(question.labels))
+            ids = [row["id"] for row in await connection.fetch(queries.LABEL_SETS, document, _IDS_MAX + 1)]
+            if not ids:
+                return []
+            if len(ids) > _IDS_MAX:
+                labels, arguments = queries.LABELS_JOINED, [document]
+            else:
+                labels, arguments = queries.LABELS_BY_ID, [ids]
+        query = queries.POINTS.format(
+            bucket=self._bucket, aggregate=queries.AGGREGATES[question.aggregation], labels=labels
+        )
+        found = await connection.fetch(
+            query,
+            question.service_name,
+            question.metric_name,
+            question.start,
+            question.end,
+            question.interval,
+            *arguments,
+        )
+        return [MetricPoint(*row) for row in found]
