@@ -19,6 +19,9 @@ NEEDS: Mapping[str, Need] = MappingProxyType(
         f"{_ANALYTICS}/LogMetrics": Need.WRITE,
         f"{_ANALYTICS}/WriteSeries": Need.WRITE,
         f"{_ANALYTICS}/StreamMetrics": Need.WRITE,
+        f"{_ANALYTICS}/QueryMetrics": Need.READ,
+        f"{_ANALYTICS}/ListSeries": Need.READ,
+        f"{_ANALYTICS}/TailMetrics": Need.READ,
         # Probes have no keys.
         f"{_HEALTH}/Check": Need.NOTHING,
         f"{_HEALTH}/Watch": Need.NOTHING,

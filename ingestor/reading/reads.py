@@ -23,10 +23,12 @@ from ingestor_api.analytics.v1 import (
     TailMetricsResponse,
 )
 
+from ingestor.caller import CALLER
 from ingestor.errors import FieldViolation, Invalid
 from ingestor.model import Limits, MetricBatch
-from ingestor.model.questions import EVERYTHING, MetricPoint, MetricQuestion, SeriesQuestion, StoredSeries
+from ingestor.model.questions import MetricPoint, MetricQuestion, SeriesQuestion, StoredSeries
 from ingestor.model.rules import name_problem
+from ingestor.permits import permit_reading
 from ingestor.reading.messages import tail_messages
 from ingestor.reading.questions import metric_question, series_question
 from ingestor.reading.tokens import write_token
@@ -71,7 +73,8 @@ class Reads:
         self._clock = clock
 
     async def query_metrics(self, request: QueryMetricsRequest) -> QueryMetricsResponse:
-        """One metric over time."""
+        """One metric over time. Raises Forbidden."""
+        permit_reading(request.service_name)
         question = metric_question(request, self._clock(), self._limits)
         points = await self._reader.points(question)
         return QueryMetricsResponse([Point(*point) for point in points], question.interval)
@@ -87,7 +90,9 @@ class Reads:
         return ListSeriesResponse([SeriesInfo(*series) for series in page], token)
 
     async def tail_metrics(self, request: TailMetricsRequest) -> AsyncGenerator[TailMetricsResponse, None]:
-        """What is committed from now on."""
+        """What is committed from now on. Raises Forbidden."""
+        if request.service_name:
+            permit_reading(request.service_name)
         self._check_filters(request)
         with self._tail.watch(request.service_name, request.metric_name, self._readable()) as watch:
             yield TailMetricsResponse()
@@ -101,8 +106,8 @@ class Reads:
                 del batch  # nothing is kept while nothing comes
 
     def _readable(self) -> tuple[str, ...]:
-        """The prefixes of services that the caller may see: all, as long as nobody is told apart."""
-        return EVERYTHING
+        """The prefixes of services that the caller may see."""
+        return CALLER.get().read_prefixes
 
     def _check_filters(self, request: TailMetricsRequest) -> None:
         names = (("service_name", request.service_name), ("metric_name", request.metric_name))

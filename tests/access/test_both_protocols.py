@@ -25,7 +25,7 @@ from ingestor_api.analytics.v1 import (
 from loguru import logger
 from yarl import URL
 
-from ingestor.access import Key, KeysFile
+from ingestor.access import Key, KeysFile, Need
 from ingestor.permissions import NEEDS
 from ingestor.transport.rpc import Descriptors
 from tests.access.kit import make, revoked
@@ -38,7 +38,7 @@ GOOD = "billing.api"
 FOREIGN = ("payments", "billing", "", "x.billing.", "Billing.api", "b\u0456lling.api", "billing%2Eapi")
 RPC = "/analytics.v1.AnalyticsService"
 DENIED = (403, 7)
-PATHS = [path for path in NEEDS if path.startswith(RPC)]
+PATHS = [path for path, need in NEEDS.items() if path.startswith(RPC) and need is Need.WRITE]
 
 
 @dataclass
