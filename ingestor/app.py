@@ -15,7 +15,7 @@ from functools import partial
 
 from loguru import logger
 
-from ingestor import __version__
+from ingestor import __version__, page
 from ingestor.batching import Backoff
 from ingestor.errors import DataDirProblem
 from ingestor.journal import DiskJournal, RequestIds
@@ -33,7 +33,7 @@ from ingestor.telemetry import Health, Telemetry, measure_lag
 from ingestor.telemetry.registry import CONTENT_TYPE
 from ingestor.transport import columns
 from ingestor.transport.grpc import GrpcServer, HealthService, Reflection
-from ingestor.transport.http import Content, HttpServer, Page, documentation, json_page
+from ingestor.transport.http import Content, HttpServer, Page, documentation, fixed_page, json_page
 from ingestor.transport.observing import Observed
 from ingestor.transport.rpc import ColumnOptions, Descriptors, Rpc
 from ingestor.transport.tls import ALPN_GRPC, ALPN_HTTP, Certificates, State, TlsFiles
@@ -246,7 +246,7 @@ class App:
         )
         http = HttpServer(
             Router(rpcs, descriptors.pool, elements_max=limits.rows_max),
-            {**_pages(health, self.telemetry, journal), **_documentation(descriptors, rpcs)},
+            {**_pages(health, self.telemetry, journal), **_documentation(descriptors, rpcs), **_live_page()},
             body_bytes_max=settings.message_bytes_max,
             observe=observe,
             cors_origins=settings.allowed_origins,
@@ -327,6 +327,10 @@ def _pages(health: Health, telemetry: Telemetry, journal: Journal) -> dict[str, 
         return Content(200, CONTENT_TYPE, telemetry.render())
 
     return {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics}
+
+
+def _live_page() -> dict[str, Page]:
+    return {path: fixed_page(kind, body, page.HEADERS) for path, kind, body in page.files()}
 
 
 def _documentation(descriptors: Descriptors, rpcs: list[Rpc]) -> dict[str, Page]:

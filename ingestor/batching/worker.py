@@ -16,6 +16,7 @@ from typing import Protocol
 from loguru import logger
 
 from ingestor.batching.policy import Backoff, FlushPolicy
+from ingestor.batching.shares import by_service
 from ingestor.errors import CursorElsewhere, JournalProblem, SchemaProblem, StorageUnavailable, without_values
 from ingestor.model import Delivery, Entry, MetricBatch, Outcome, Placed, Taken
 from ingestor.telemetry import Telemetry
@@ -298,6 +299,7 @@ class BatchWorker:
         repeated = sum(delivery.requests[number].rows for number in outcome.duplicates)
         telemetry.committed.inc(rows - dead - repeated)
         telemetry.duplicates.inc(repeated)
+        telemetry.services.add(by_service(delivery, outcome))
         telemetry.flush_rows.observe(rows)
         telemetry.flush_seconds.observe(took_s)
         if dead:
