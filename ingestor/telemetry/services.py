@@ -22,7 +22,8 @@ COMMITTED = Family(
     "counter",
     "Metrics committed to the database, by service: the first 100 services since the start. What the others send is"
     " counted under an empty name.",
-    "Moves with ingestor_metrics_committed_total; what a server that went back in time has already is not in it.",
+    "Moves with ingestor_metrics_committed_total, but for what a start or a database that was replaced turns out to"
+    " have stored already.",
     "metrics",
     ("service",),
 )
@@ -32,14 +33,14 @@ class ServiceCounts:
     """The counts, as a collector of this registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._counts: dict[str, int] = {}
+        self._counts = {OTHERS: 0}
         registry.register(self)
 
     def add(self, committed: Iterable[tuple[str, int]]) -> None:
         """So many metrics of each of these services were committed."""
         counts = self._counts
         for service, metrics in committed:
-            known = service if service in counts or len(counts) < SERVICES_MAX else OTHERS
+            known = service if service in counts or len(counts) <= SERVICES_MAX else OTHERS
             counts[known] = counts.get(known, 0) + metrics
 
     def describe(self) -> Iterable[Metric]:

@@ -124,7 +124,7 @@ def _figures(between: Between) -> Table:
 
 
 def _services(between: Between) -> RenderableType:
-    names = [labels["service"] for labels, _ in between.after.samples.get(_SERVICES, ())]
+    names = [labels["service"] for labels, count in between.after.samples.get(_SERVICES, ()) if count]
     rates = [
         (between.per_second(_SERVICES, partial(_of, name)) or 0.0, name or "(all others)") for name in names
     ]

@@ -49,7 +49,8 @@ export function sampleOf(before, after) {
 export function ratesOf(before, after) {
   const name = "ingestor_service_metrics_committed_total";
   const seconds = after.t - before.t;
-  const services = (after.reading.get(name) ?? []).map(({ labels }) => labels.service);
+  const counts = (after.reading.get(name) ?? []).filter(({ labels, value }) => labels.service || value);
+  const services = counts.map(({ labels }) => labels.service);
   return services
     .map((service) => ({ service, rate: (growth(before.reading, after.reading, name, (labels) => labels.service === service) ?? 0) / seconds }))
     .sort((a, b) => b.rate - a.rate || a.service.localeCompare(b.service));

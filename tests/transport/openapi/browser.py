@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 
 _ENDPOINT = "DevTools listening on "
+_CODES = {"Tab": 9, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39}
 # Resolves to the text of the first element that a selector finds, as soon as it has one, with `then` done to it.
 _WHEN_THERE = """new Promise(done => {{
   const look = () => {{
@@ -46,9 +47,42 @@ class Tab:
         """Goes to this URL; returns when all of it is loaded."""
         for domain in ("Page", "Network", "Log", "Runtime"):
             await self._call(f"{domain}.enable")
+        self._loaded = False
         await self._call("Page.navigate", url=url)
         while not self._loaded:
             self._note(await self._socket.receive_json())
+
+    async def value(self, expression: str) -> Any:
+        """What JavaScript says; a promise is awaited. What it throws is raised."""
+        said = await self._call(
+            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
+        )
+        assert "exceptionDetails" not in said, said["exceptionDetails"]["exception"].get("description")
+        return said["result"].get("value")
+
+    async def until(self, expression: str) -> None:
+        """Waits until it is true; whoever waits sets a limit."""
+        look = f"(function look() {{ if ({expression}) done(); else setTimeout(look, 20); }})()"
+        await self.value(f"new Promise(done => {{ {look}; }})")
+
+    async def look(self, *, width: int, height: int, scheme: str = "light") -> None:
+        """As somebody with such a window, whose system is `light` or `dark`."""
+        await self._call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 500,
+        )
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        await self._call("Emulation.setEmulatedMedia", features=features)
+
+    async def press(self, key: str) -> None:
+        """Presses this key, by its name, and lets it go."""
+        for kind in ("keyDown", "keyUp"):
+            await self._call(
+                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=_CODES[key]
+            )
 
     async def text(self, selector: str, then: str = "") -> str:
         """The text of the first element that the selector finds, once it has one."""
