@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from tests.gateway import Gateway, gateway
 from tests.transport.openapi.browser import Tab
@@ -19,14 +20,18 @@ STATE = "document.body.dataset.state"
 DRAWN = "document.querySelector('{} canvas').toDataURL()"
 
 
-@pytest.fixture
+# One browser for all of them, which lives on their loop.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def limit() -> AsyncIterator[None]:
     """A page that waits for what does not come fails."""
     async with asyncio.timeout(45):
         yield
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def running(database_url: str, limit: None) -> AsyncIterator[Gateway]:
     async with gateway(database_url) as started:
         yield started

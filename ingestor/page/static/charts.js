@@ -58,7 +58,7 @@ export class TimeChart {
     this.#plot = new uPlot({
       width: this.#place.clientWidth || 300,
       height: this.#place.clientHeight || 70,
-      padding: told ? [8, 8, 0, 0] : [3, 0, 1, 0],
+      padding: told ? [8, 20, 0, 0] : [3, 0, 1, 0],
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, sync: sync ? { key: sync } : undefined, points: { size: 7 } },
       scales: { x: { time: true }, y: { range: zero ? fromZero : around } },

@@ -9,7 +9,7 @@ export class KeyDialog {
 
   constructor(api) {
     this.#api = api;
-    at("key-open").addEventListener("click", () => this.#open());
+    at("key-open").addEventListener("click", () => this.#open("API key"));
     at("key-close").addEventListener("click", () => this.#dialog.close());
     at("key-forget").addEventListener("click", () => this.#use(""));
     this.#dialog.querySelector("form").addEventListener("submit", () => this.#use(at("key-value").value.trim()));
@@ -19,11 +19,11 @@ export class KeyDialog {
   needed() {
     if (this.#needed) return;
     this.#needed = true;
-    at("key-title").textContent = this.#api.key ? "This key is not known here" : "An API key is needed";
-    this.#open();
+    this.#open(this.#api.key ? "This key is not known here" : "An API key is needed");
   }
 
-  #open() {
+  #open(title) {
+    at("key-title").textContent = title;
     at("key-value").value = "";
     at("key-forget").hidden = !this.#api.key;
     if (!this.#dialog.open) this.#dialog.showModal();

@@ -62,7 +62,7 @@ const finder = new Finder(api, (series, searched) => {
 function offerFirst() {
   const key = api.key ? ` -H "authorization: Bearer $INGESTOR_KEY"` : "";
   const body = '{"serviceName":"checkout","metricName":"latency_ms","value":12.5}';
-  at("curl").textContent = `curl${key} -d '${body}' ${new URL("v1/metrics", location.href)}`;
+  at("curl").textContent = `curl${key} -d '${body}' \\\n  ${new URL("v1/metrics", location.href)}`;
 }
 
 async function copy() {

@@ -10,7 +10,7 @@ const ROWS = 30;
 
 /** Of each: the main figure, the note beside it, and the lines of its chart. `trouble` marks what should be nothing. */
 const MULTIPLES = [
-  { id: "ack", title: "Acknowledgement, p99", unit: "seconds", main: "ack99", lines: ["ack99", "ack50"],
+  { id: "ack", title: "Acknowledged, p99", unit: "seconds", main: "ack99", lines: ["ack99", "ack50"],
     note: (s) => (s.ack50 == null ? "no calls" : `p50 ${told(s.ack50, "seconds")}`) },
   { id: "flush", title: "Flush, p99", unit: "seconds", main: "flush99", lines: ["flush99", "flush50"],
     note: (s) => (s.flush50 == null ? "no flushes" : `p50 ${told(s.flush50, "seconds")}`) },
@@ -74,7 +74,7 @@ export class Overview {
     const pointed = this.#at === null ? null : this.#samples.list.find(({ t }) => t === this.#at);
     const sample = pointed ?? this.#samples.latest;
     if (!sample) return;
-    document.getElementById("when").textContent = pointed ? `at ${atClock(pointed.t)}` : "now, and the last five minutes";
+    document.getElementById("when").textContent = pointed ? `at ${atClock(pointed.t)}` : `now, and the last ${told(Math.round(this.#samples.range[1] - this.#samples.range[0]), "seconds")}`;
     show(document.getElementById("committed"), sample.committed, "rate");
     show(document.getElementById("received"), sample.received, "rate");
     document.getElementById("totals").textContent =

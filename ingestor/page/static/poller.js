@@ -1,6 +1,6 @@
 // Asks again and again: never twice at once, rarely while it fails, and not while nobody looks.
 
-const WAIT_MAX_MS = 30_000;
+const WAIT_MAX_MS = 10_000;
 
 /** How long to wait after so many failures: twice as long each time, with up to a fifth of chance. */
 export function delayMs(everyMs, failures, chance) {

@@ -5,6 +5,7 @@ import { growth, quantile, total } from "./prometheus.js";
 export const KEPT_S = 300;
 const SHOWN_MIN_S = 60;
 const RECENT_S = 10;
+const STEADY_S = 4.5; // rates of less would jump with what comes in lots
 const NO_FAILURES = ["OK", "CANCELLED"];
 const TAKING = /\/(LogMetric|LogMetrics|WriteSeries)$/; // a stream of batches is one call, however long
 
@@ -68,7 +69,8 @@ export class Samples {
     this.#readings = [...this.#readings.filter((each) => each.t > t - RECENT_S - 2), now];
     if (!last) return;
     if (t - last.t > RECENT_S) this.list.push({ t: last.t + 0.001 }); // a gap in the lines
-    this.list.push(sampleOf(last, now));
+    const steady = this.#readings.find((each) => each.t >= t - STEADY_S && each !== now);
+    this.list.push(sampleOf(steady ?? last, now));
     this.list = this.list.filter((each) => each.t >= t - KEPT_S);
   }
 
