@@ -238,6 +238,7 @@ class BatchWorker:
 
     def _tell(self, delivery: Delivery, outcome: Outcome) -> None:
         try:
+            self._telemetry.services.add(by_service(delivery, outcome))
             self._watcher.committed(delivery, outcome)
         except Exception as error:  # noqa: BLE001 - who watches must not end what is watched
             logger.opt(exception=error).error("rows could not be shown to those who watch them")
@@ -299,7 +300,6 @@ class BatchWorker:
         repeated = sum(delivery.requests[number].rows for number in outcome.duplicates)
         telemetry.committed.inc(rows - dead - repeated)
         telemetry.duplicates.inc(repeated)
-        telemetry.services.add(by_service(delivery, outcome))
         telemetry.flush_rows.observe(rows)
         telemetry.flush_seconds.observe(took_s)
         if dead:

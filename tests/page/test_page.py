@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +174,77 @@ async def test_the_first_metric_appears_by_itself(running: Gateway, page: Tab) -
     assert await page.text("#chosen-title") == "checkout / latency_ms"
     await page.until("document.getElementById('value').textContent === '12.5\u00a0ms'")
     assert await page.value("document.getElementById('empty').hidden")
+
+
+async def test_a_series_chart_moves(running: Gateway, page: Tab) -> None:
+    """What is stored while somebody looks is drawn, told and in the table, by itself."""
+    await send(running, count=1)
+    await page.look(width=1280, height=900)
+    await page.open(f"{url(running)}#service=checkout&metric=latency_ms")
+    await page.until("document.getElementById('value').textContent === '40\u00a0ms'")
+    before = await page.value(DRAWN.format("#chart"))
+    await send(running, count=11)
+    await page.until("document.getElementById('value').textContent !== '40\u00a0ms'")
+    assert await page.value(DRAWN.format("#chart")) != before
+    assert "average of each" in await page.text("#chart-note")
+    at = "document.getElementById('aggregation')"
+    await page.value(f"{at}.value = 'count'; {at}.dispatchEvent(new Event('change'))")
+    await page.click("#points summary")
+    await page.until("document.querySelector('#points tbody td')")
+    assert await page.text("#points thead th:nth-child(2)") == "count"
+    cells = "[...document.querySelectorAll('#points tbody td')]"
+    counts = f"{cells}.reduce((sum, cell) => sum + Number(cell.textContent), 0)"
+    await page.until(f"{counts} === 12")
+    assert "aggregation=count" in await page.value("location.hash")
+    assert page.complaints == []
+
+
+async def test_series_are_found_by_the_beginnings_of_their_names(running: Gateway, page: Tab) -> None:
+    """Of the service, and of the metric behind a slash; more than a page of them, page by page."""
+    metrics = [{"serviceName": f"s{number:03}", "metricName": "m", "value": 1} for number in range(130)]
+    other = {"serviceName": "search", "metricName": "hits / day", "value": 3}
+    body = {"metrics": [*metrics, other], "ack": "ACK_LEVEL_COMMITTED"}
+    assert (await running.post("/v1/metrics:batch", body))[0] == 200
+    await page.open(url(running))
+    links = "document.querySelectorAll('#list a')"
+    await page.until(f"{links}.length === 100")
+    await page.click("#more")
+    await page.until(f"{links}.length === 131")
+    assert await page.value("document.getElementById('more').hidden")
+    at = "document.getElementById('search')"
+    search = f"{at}.value = {{!r}}; {at}.dispatchEvent(new Event('input'))"
+    await page.value(search.format("sea/hits"))
+    await page.until(f"{links}.length === 1")
+    await page.click("#list a")
+    await page.until("document.getElementById('value').textContent === '3'")
+    assert await page.text("#chosen-title") == "search / hits / day"
+    assert await page.value("document.querySelector('#list a').getAttribute('aria-current')") == "true"
+    await page.value(search.format("nobody"))
+    assert await page.text("#list-state") != ""
+    await page.until("document.getElementById('list-state').textContent === 'No series begins like this.'")
+
+
+async def test_the_keyboard_reads_the_points(running: Gateway, page: Tab) -> None:
+    """Arrow keys move along the chart, and what is pointed at is told."""
+    now = datetime.now(UTC)
+    metrics = [
+        {
+            "serviceName": "s",
+            "metricName": "m",
+            "value": value,
+            "time": (now - timedelta(minutes=minutes)).isoformat(),
+        }
+        for value, minutes in ((1, 9), (2, 6), (3, 3))
+    ]
+    body = {"metrics": metrics, "ack": "ACK_LEVEL_COMMITTED"}
+    assert (await running.post("/v1/metrics:batch", body))[0] == 200
+    await page.look(width=1280, height=900)
+    await page.open(f"{url(running)}#service=s&metric=m")
+    value = "document.getElementById('value').textContent"
+    await page.until(f"{value} === '3'")
+    await page.value("document.getElementById('chart').focus()")
+    assert await page.value("document.activeElement.id") == "chart"
+    for key, expected in (("ArrowLeft", "3"), ("ArrowLeft", "2"), ("ArrowLeft", "1"), ("ArrowRight", "2")):
+        await page.press(key)
+        await page.until(f"{value} === '{expected}'")
+        assert "at" in await page.text("#value-note")

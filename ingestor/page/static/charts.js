@@ -36,10 +36,6 @@ export class TimeChart {
     this.#plot.setCursor({ left: this.#plot.valToPos(x, "x"), top: 1 });
   }
 
-  get index() {
-    return this.#plot.cursor.idx ?? null;
-  }
-
   #scale() {
     const [from, to] = this.#range ?? [Date.now() / 1000 - 300, Date.now() / 1000];
     this.#plot.setScale("x", { min: from, max: to });

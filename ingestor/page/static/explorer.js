@@ -16,6 +16,7 @@ export class Explorer {
   #choice = read(location.hash);
   #data = [[], []];
   #step = 0;
+  #pointed = null;
   #chart;
   #poller;
   #fill;
@@ -96,17 +97,18 @@ export class Explorer {
     this.#step = step;
     const now = Date.now() / 1000;
     this.#chart.show(data, [now - RANGES[this.#choice.range][1], now]);
-    this.#read(null);
+    const pointed = data[0].indexOf(this.#pointed);
+    this.#read(pointed < 0 ? null : pointed);
     this.#fill();
   }
 
   /** Tells the point of this index, or the last one. */
   #read(index) {
     const [times, values] = this.#data ?? [[], []];
-    const pointed = index !== null && values[index] != null;
-    const shown = pointed ? index : values.length - 1;
+    this.#pointed = index !== null && values[index] != null ? times[index] : null;
+    const shown = this.#pointed === null ? values.length - 1 : index;
     at("value").textContent = this.#told(values[shown] ?? null);
-    at("value-note").textContent = times.length ? `${pointed ? "at" : "last, at"} ${atDate(times[shown])}` : "";
+    at("value-note").textContent = times.length ? `${this.#pointed === null ? "last, at" : "at"} ${atDate(times[shown])}` : "";
   }
 
   #told(value) {
@@ -115,11 +117,13 @@ export class Explorer {
 
   #onKey(event) {
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (!by || !this.#data[0].length) return;
+    if (!by) return;
     event.preventDefault();
-    const last = this.#data[0].length - 1;
-    const from = this.#chart.index ?? (by < 0 ? last + 1 : last - 1);
-    this.#chart.point(Math.min(Math.max(from + by, 0), last));
+    const [times, values] = this.#data;
+    const pointed = times.indexOf(this.#pointed);
+    let index = pointed < 0 ? values.length - 1 : pointed + by;
+    while (values[index] === null) index += by; // a gap
+    if (index >= 0 && index < values.length) this.#chart.point(index);
   }
 
   #table() {
