@@ -24,7 +24,6 @@ const overview = new Overview(samples);
 /** Tells why something could not be asked; true when asking again is of no use until there is another key. */
 function failed(error) {
   if (!(error instanceof KeyNeeded)) return false;
-  status.locked();
   keys.needed();
   return true;
 }
@@ -35,6 +34,7 @@ const metrics = new Poller(async () => {
   overview.refresh();
   showServices(at("services"), samples.services, samples.list.length > 0);
 }, EVERY_MS, (error) => {
+  if (error instanceof KeyNeeded) at("when").textContent = "the figures are shown to who has a key";
   if (error instanceof Refused) at("when").textContent = `the figures can’t be had: ${error.message}`;
   return failed(error);
 });
@@ -43,7 +43,8 @@ const health = new Poller(async () => {
   status.ready(JSON.parse(await api.text("readyz", [503])));
 }, EVERY_MS, (error, waitMs) => {
   if (error instanceof Unreachable) status.unreachable(error, waitMs);
-  else if (!(error instanceof KeyNeeded)) status.refused(error);
+  else if (error instanceof KeyNeeded) status.locked();
+  else status.refused(error);
   return failed(error);
 });
 
