@@ -7,21 +7,36 @@ const SHOWN_MAX = 12;
 
 /** Shows the rates, the largest first; `started` says whether there are readings to tell them from. */
 export function showServices(place, rates, started) {
-  if (!rates.length) {
-    const text = started ? "No service’s metrics were stored since this gateway’s start." : "…";
-    place.replaceChildren(Object.assign(document.createElement("p"), { className: "note", textContent: text }));
-    return;
+  const sending = rates.filter(({ rate }) => rate > 0);
+  const silent = rates.length - sending.length;
+  if (!sending.length) place.replaceChildren(note(started ? "" : "\u2026"));
+  else {
+    if (!place.querySelector("table")) place.replaceChildren(begin(), note(""));
+    place.querySelector("tbody").replaceChildren(...rowsOf(sending));
   }
-  const all = rates.reduce((sum, { rate }) => sum + rate, 0);
-  const rest = rates.slice(SHOWN_MAX);
-  const shown = rates.slice(0, SHOWN_MAX).map(({ service, rate }) => [service || "all others", rate]);
-  if (rest.length) shown.push([`${rest.length} more`, rest.reduce((sum, { rate }) => sum + rate, 0)]);
-  const most = Math.max(...shown.map(([, rate]) => rate));
-  const table = place.querySelector("table") ?? begin(place);
-  table.tBodies[0].replaceChildren(...shown.map(([name, rate]) => rowOf(name, rate, all ? rate / all : 0, most ? rate / most : 0)));
+  if (started) place.querySelector(".note").textContent = silence(sending.length, silent);
 }
 
-function begin(place) {
+function silence(sending, silent) {
+  if (!sending && !silent) return "No service’s metrics were stored since this gateway’s start.";
+  if (!silent) return "";
+  return silent === 1 ? "1 service that sent before is silent now." : `${silent} services that sent before are silent now.`;
+}
+
+function note(textContent) {
+  return Object.assign(document.createElement("p"), { className: "note", textContent });
+}
+
+function rowsOf(sending) {
+  const all = sending.reduce((sum, { rate }) => sum + rate, 0);
+  const rest = sending.slice(SHOWN_MAX);
+  const shown = sending.slice(0, SHOWN_MAX).map(({ service, rate }) => [service || "all others", rate]);
+  if (rest.length) shown.push([`${rest.length} more`, rest.reduce((sum, { rate }) => sum + rate, 0)]);
+  const most = Math.max(...shown.map(([, rate]) => rate));
+  return shown.map(([name, rate]) => rowOf(name, rate, rate / all, rate / most));
+}
+
+function begin() {
   const table = document.createElement("table");
   const head = table.createTHead().insertRow();
   const titles = [["Service", ""], ["Rate", "number"], ["", ""], ["Share", "share"]];
@@ -29,7 +44,6 @@ function begin(place) {
     head.append(title ? Object.assign(heading(title, "col"), { className: name }) : document.createElement("td"));
   }
   table.createTBody();
-  place.replaceChildren(table);
   return table;
 }
 
