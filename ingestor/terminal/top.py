@@ -10,7 +10,6 @@ import asyncio
 import json
 import time
 from collections import deque
-from functools import partial
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -124,9 +123,13 @@ def _figures(between: Between) -> Table:
 
 
 def _services(between: Between) -> RenderableType:
-    names = [labels["service"] for labels, count in between.after.samples.get(_SERVICES, ()) if count]
+    # A service that was not there had sent nothing.
+    known = {labels["service"]: count for labels, count in between.before.samples.get(_SERVICES, ())}
+    seconds = between.after.at_s - between.before.at_s
     rates = [
-        (between.per_second(_SERVICES, partial(_of, name)) or 0.0, name or "(all others)") for name in names
+        (max(0.0, count - known.get(labels["service"], 0.0)) / seconds, labels["service"] or "(all others)")
+        for labels, count in between.after.samples.get(_SERVICES, ())
+        if count
     ]
     if not rates:
         return Text("No service's metrics were stored since this gateway's start.", style="dim")
@@ -138,10 +141,6 @@ def _services(between: Between) -> RenderableType:
     for per_s, name in sorted(rates, key=lambda each: (-each[0], each[1]))[:_SERVICES_SHOWN]:
         table.add_row(Text(name), told.rate(per_s), f"{per_s / total:.0%}" if total else "-")
     return table
-
-
-def _of(service: str, labels: Labels) -> bool:
-    return labels["service"] == service
 
 
 def _taking(labels: Labels) -> bool:

@@ -125,7 +125,7 @@ async def test_services_are_sorted_by_rate(js: Js) -> None:
         f"(() => {{ const kept = new samples.Samples(); kept.add(0, {reading(first)});"
         f" kept.add(2, {reading(then)}); return kept.services; }})()"
     )
-    assert told == [{"service": "b", "rate": 10}, {"service": "a", "rate": 1}, {"service": "c", "rate": 0}]
+    assert told == [{"service": "b", "rate": 10}, {"service": "c", "rate": 2}, {"service": "a", "rate": 1}]
 
 
 async def test_it_waits_longer_each_time_and_not_for_ever(js: Js) -> None:

@@ -51,9 +51,10 @@ export function ratesOf(before, after) {
   const name = "ingestor_service_metrics_committed_total";
   const seconds = after.t - before.t;
   const counts = (after.reading.get(name) ?? []).filter(({ labels, value }) => labels.service || value);
-  const services = counts.map(({ labels }) => labels.service);
-  return services
-    .map((service) => ({ service, rate: (growth(before.reading, after.reading, name, (labels) => labels.service === service) ?? 0) / seconds }))
+  const known = new Map((before.reading.get(name) ?? []).map(({ labels, value }) => [labels.service, value]));
+  return counts
+    // A service that was not there had sent nothing: all others were, and the nameless rest is from the start.
+    .map(({ labels, value }) => ({ service: labels.service, rate: Math.max(0, value - (known.get(labels.service) ?? 0)) / seconds }))
     .sort((a, b) => b.rate - a.rate || a.service.localeCompare(b.service));
 }
 
