@@ -15,8 +15,8 @@ from functools import partial
 
 from loguru import logger
 
-from ingestor import __version__
-from ingestor.access import Gate, Keys, KeysFile, KeysProblem, Watch
+from ingestor import __version__, page
+from ingestor.access import Gate, Keys, KeysFile, KeysProblem, Need, Watch
 from ingestor.batching import Backoff
 from ingestor.errors import BadSetting, DataDirProblem
 from ingestor.journal import DiskJournal, RequestIds
@@ -36,7 +36,7 @@ from ingestor.telemetry import Health, Telemetry, measure_lag
 from ingestor.telemetry.registry import CONTENT_TYPE
 from ingestor.transport import columns
 from ingestor.transport.grpc import GrpcServer, HealthService, Reflection
-from ingestor.transport.http import Content, HttpServer, Page, documentation, json_page
+from ingestor.transport.http import Content, HttpServer, Page, documentation, fixed_page, json_page
 from ingestor.transport.observing import Observed
 from ingestor.transport.rpc import ColumnOptions, Descriptors, Rpc
 from ingestor.transport.tls import ALPN_GRPC, ALPN_HTTP, Certificates, State, TlsFiles
@@ -75,7 +75,8 @@ class App:
         self._lost = 0
         self._embedded_problem: str | None = None
         self._journal: Journal | None = None
-        self._gate = Gate(NEEDS)
+        # The page itself tells nothing: what it shows it asks for, with the key that it is given.
+        self._gate = Gate({**NEEDS, **dict.fromkeys((file.path for file in page.files()), Need.NOTHING)})
         self._keys = Watch(KeysFile(settings.keys_path), self._gate)
         self._certificates: Certificates | None = None
         self._tail = Tail(self.telemetry)
@@ -266,7 +267,7 @@ class App:
         )
         http = HttpServer(
             Router(rpcs, descriptors.pool, elements_max=limits.rows_max),
-            {**_pages(health, self.telemetry, journal), **_documentation(descriptors, rpcs)},
+            {**_pages(health, self.telemetry, journal), **_documentation(descriptors, rpcs), **_live_page()},
             body_bytes_max=settings.message_bytes_max,
             observe=observe,
             cors_origins=settings.allowed_origins,
@@ -382,6 +383,10 @@ def _pages(health: Health, telemetry: Telemetry, journal: Journal) -> dict[str, 
         return Content(200, CONTENT_TYPE, telemetry.render())
 
     return {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics}
+
+
+def _live_page() -> dict[str, Page]:
+    return {path: fixed_page(kind, body, page.HEADERS) for path, kind, body in page.files()}
 
 
 def _documentation(descriptors: Descriptors, rpcs: list[Rpc]) -> dict[str, Page]:

@@ -1,5 +1,5 @@
-"""The command `ingestor`: serve, migrate, check, keys, journal, dead-letters and demo, with a flag for every
-setting.
+"""The command `ingestor`: serve, migrate, check, keys, journal, dead-letters, top, tail and demo, with a flag for
+every setting.
 
 Whatever goes wrong for a reason that an operator can mend is one line on stderr and an exit code. The module
 imports next to nothing, because a Ctrl-C while others are imported is no reason for a traceback either.
@@ -30,6 +30,7 @@ EXIT_CODES = """exit codes:
   5    DATA_DIR can't be used: not writable, in use by another server, or its journal is not ours or another
        database's
   6    stopped, but acknowledged metrics are lost (JOURNAL=memory, or queued and the disk failed)
+  7    the server can't be reached, or refuses to answer (top, tail)
   129  ended by SIGHUP (a closed terminal); what was begun is undone
   130  the same by Ctrl-C (serve: by a second one, at once)
   143  the same by SIGTERM
@@ -67,7 +68,9 @@ def _run(command: str, given: dict[str, Any]) -> int:
     if command == "demo":
         from ingestor.demo import demo
 
-        return _with_loop(_until_signalled(demo(given["metrics"])))
+        return _with_loop(_until_signalled(demo(given["metrics"], stay=given["stay"])))
+    if command in ("top", "tail"):
+        return _run_client(command, given)
     from ingestor.settings import Settings, load
     from ingestor.telemetry import logs
 
@@ -80,6 +83,20 @@ def _run(command: str, given: dict[str, Any]) -> int:
 
     work = getattr(commands, command)(settings)
     return _with_loop(work if command == "serve" else _until_signalled(work))
+
+
+def _run_client(command: str, given: dict[str, Any]) -> int:
+    """The commands that ask a server: its settings are not theirs."""
+    import os
+
+    key = os.environ.get("INGESTOR_KEY")  # never a flag, which others would see
+    if command == "top":
+        from ingestor.terminal.top import top
+
+        return _with_loop(_until_signalled(top(given["address"], key, given["every_s"])))
+    from ingestor.terminal.tail import tail
+
+    return _with_loop(_until_signalled(tail(key=key, **given)))
 
 
 def _run_action(command: str, settings: Settings, options: dict[str, Any]) -> int:
@@ -173,6 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_keys(commands)
     _add_journal(commands)
     _add_dead_letters(commands)
+    _add_clients(commands)
     show = "start a server on a temporary database, send it a load, show what was stored"
     command = commands.add_parser(
         "demo",
@@ -188,6 +206,11 @@ def _parser() -> argparse.ArgumentParser:
         default=100_000,
         metavar="N",
         help="how many to send (default: %(default)s)",
+    )
+    command.add_argument(
+        "--stay",
+        action="store_true",
+        help="go on afterwards, with a gentle load, and show it on the page, until Ctrl-C",
     )
     return parser
 
@@ -281,6 +304,33 @@ def _add_dead_letters(commands: Any) -> None:
     purged.add_argument("--yes", dest="sure", action="store_true", help="without being asked")
 
 
+def _add_clients(commands: Any) -> None:
+    top = _parser_of(
+        commands,
+        "top",
+        "show a running server's rates, latency and services; once where stdout is no terminal",
+    )
+    top.add_argument(
+        "--every",
+        dest="every_s",
+        type=_seconds,
+        default=2.0,
+        metavar="SECONDS",
+        help="how often (default: 2)",
+    )
+    tail = _parser_of(commands, "tail", "print metrics as a running server commits them")
+    tail.add_argument("--service", default="", metavar="NAME", help="only those of this service")
+    tail.add_argument("--metric", default="", metavar="NAME", help="only those of this name")
+    tail.add_argument("--json", dest="as_json", action="store_true", help="as lines of JSON")
+    for client in (top, tail):
+        client.add_argument(
+            "--address",
+            default="http://127.0.0.1:8080",
+            metavar="URL",
+            help="the server's HTTP side (default: %(default)s); a key comes from the variable INGESTOR_KEY",
+        )
+
+
 def _add_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("ids", nargs="*", type=_positive, metavar="ID")
     parser.add_argument("--all", dest="all_", action="store_true", help="all of them, in place of ids")
@@ -357,6 +407,19 @@ def _whole(text: str) -> int:
         msg = "must be a whole number"
         raise argparse.ArgumentTypeError(msg)
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    import argparse
+
+    try:
+        seconds = float(text.removesuffix("s"))
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 3600:
+        msg = "must lie between 0.1 and 3600 seconds"
+        raise argparse.ArgumentTypeError(msg)
+    return seconds
 
 
 def _moment(text: str) -> datetime:

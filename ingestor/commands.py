@@ -56,6 +56,7 @@ async def serve(settings: Settings) -> int:
         _bracketed(addresses.host),
         addresses.http_port,
     )
+    logger.info("the page is at http://{}:{}/", _bracketed(addresses.host), addresses.http_port)
     async with collected_aside(app.held_entries):
         await stop.wait()
     logger.info("stopping: no new calls, those under way are answered (Ctrl-C again ends at once)")

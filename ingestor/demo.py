@@ -1,5 +1,5 @@
 """`ingestor demo`: the main job, watched. A server on a temporary database, a load from outside over both
-protocols, and what the database then holds.
+protocols, and what the database then holds; then, if it is to stay, a gentle load for the page to show.
 
 It fails unless what was acknowledged and what is stored agree, and it leaves nothing running or behind.
 """
@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ingestor.app import Addresses, App, to_its_end
+from ingestor.demo_load import send_for_ever
 from ingestor.settings import EMBEDDED, alone
 from ingestor.storage.database import Database
 from ingestor.telemetry import logs
@@ -35,8 +36,9 @@ SELECT to_char(m.time AT TIME ZONE 'UTC', 'HH24:MI:SS.MS') AS time,
 """
 
 
-async def demo(metrics: int) -> int:
-    """Sends that many metrics and shows what became of them. Returns the exit code; raises StartupError."""
+async def demo(metrics: int, *, stay: bool = False) -> int:
+    """Sends that many metrics and shows what became of them; `stay`: then goes on until it is cancelled. Returns
+    the exit code; raises StartupError."""
     logs.configure("text", "WARNING")
     console = Console()
     # Its own directory, so that nothing else of this machine is touched; open to the user that PostgreSQL
@@ -44,10 +46,10 @@ async def demo(metrics: int) -> int:
     with tempfile.TemporaryDirectory(prefix="ingestor-demo-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o711)  # noqa: ASYNC240 - once, before anything runs
-        return await _in_folder(folder, metrics, console)
+        return await _in_folder(folder, metrics, console, stay=stay)
 
 
-async def _in_folder(folder: Path, metrics: int, console: Console) -> int:
+async def _in_folder(folder: Path, metrics: int, console: Console, *, stay: bool) -> int:
     # Nothing from the environment: a queue that is small or a wait that is short would be another demo.
     settings = alone(
         {
@@ -73,9 +75,21 @@ async def _in_folder(folder: Path, metrics: int, console: Console) -> int:
         if report is None:
             console.print("[red]The load generator failed; see above.[/red]")
             return _DISAGREE
-        return await _show(report, database, console, metrics)
+        code = await _show(report, database, console, metrics)
+        if stay and code == 0:
+            await _stay(addresses, console)
+        return code
     finally:
         await to_its_end(app.stop())
+
+
+async def _stay(addresses: Addresses, console: Console) -> None:
+    """Goes on until it is cancelled, which is how it is meant to end."""
+    page = f"http://{addresses.host}:{addresses.http_port}/"
+    console.print(f"\nThe page is at {page} and a gentle load goes on. Ctrl-C ends both.", soft_wrap=True)
+    with suppress(asyncio.CancelledError):
+        await send_for_ever(addresses.host, addresses.grpc_port)
+    console.print("Stopping ...")
 
 
 async def _send(target: Path, addresses: Addresses, database_url: str, metrics: int) -> dict[str, Any] | None:

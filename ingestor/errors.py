@@ -212,3 +212,12 @@ class DataDirProblem(StartupError):
 
 class JournalProblem(DataDirProblem):
     """The journal in DATA_DIR is in use, not ours, from a newer release, or filled for another database."""
+
+
+class ServerProblem(StartupError):
+    """The server that a client command was to ask can't be reached, or refuses to answer."""
+
+    exit_code = 7
+
+    def __init__(self, address: str, what: str) -> None:
+        super().__init__(f"the server at {address} {what}")

@@ -31,6 +31,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from ingestor.errors import BadSetting
 
 PREFIX = "INGESTOR_"
+# What `ingestor top` and `tail` send, and no setting of a server.
+_CLIENTS_KEY = f"{PREFIX}KEY"
 EMBEDDED = "embedded"
 ENV_FILE = ".env"
 METRIC_BYTES_MAX = 64 * 1024
@@ -444,7 +446,7 @@ def misspelt() -> list[str]:
 
 def unknown_variables(environment: Mapping[str, object]) -> list[str]:
     """Variables that carry our prefix and name no setting: most likely misspelt."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {_CLIENTS_KEY}
     ours = (name for name in environment if name.upper().startswith(PREFIX))
     return sorted(
         name for name in ours if name.upper() not in known and not name.startswith(PREFIX + "TEST_")

@@ -51,7 +51,7 @@ async def test_help_gives_each_exit_code_a_line_of_its_own(tmp_path: Path) -> No
     _, out, _ = await run("--help", cwd=tmp_path)
     table = out.partition("exit codes:\n")[2].partition("SIGTERM, SIGHUP and the first")[0]
     rows = [line for line in table.splitlines() if not line.startswith(" " * 7)]
-    assert [row[:7].strip() for row in rows] == ["0", "1", "2", "3", "4", "5", "6", "129", "130", "143"]
+    assert [row[:7].strip() for row in rows] == ["0", "1", "2", "3", "4", "5", "6", "7", "129", "130", "143"]
     assert all(row[:2] == "  " and row[6] == " " and row[7] != " " for row in rows)
 
 

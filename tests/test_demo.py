@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from ingestor import demo
@@ -85,3 +87,29 @@ async def test_a_wrong_number_is_explained(tmp_path: Path) -> None:
     assert "_positive" not in err
     _, out, _ = await run("demo", "--help", cwd=tmp_path)
     assert "exit codes:" in out
+
+
+async def test_it_stays_for_the_page(open_path: Path) -> None:
+    """With a load that goes on, the page's address on a line, and an end by Ctrl-C that is a success."""
+    env = environment() | {"TMPDIR": str(open_path)}
+    process = await begin("demo", "--metrics", "200", "--stay", cwd=open_path, env=env)
+    assert process.stdout is not None
+    told = b""
+    while b"The page is at" not in told:
+        line = await asyncio.wait_for(process.stdout.readline(), 50)
+        assert line, told
+        told += line
+    [url] = re.findall(r"The page is at (http://\S+/)", told.decode())
+    async with asyncio.timeout(20), aiohttp.ClientSession() as session:
+        async with session.get(url) as page:
+            assert "<title>Ingestor</title>" in await page.text()
+        committed = re.compile(r'service_metrics_committed_total\{service="checkout"\} (\d)')
+        while True:
+            async with session.get(f"{url}metrics") as metrics:
+                if committed.search(await metrics.text()):
+                    break
+    process.send_signal(signal.SIGINT)
+    out, err = await asyncio.wait_for(process.communicate(), 40)
+    assert (process.returncode, err) == (0, b"")
+    assert b"Stopping" in out
+    assert [str(path) for path in open_path.rglob("*")][:9] == []

@@ -230,10 +230,11 @@ def test_alone_heeds_neither_environment_nor_file(monkeypatch: pytest.MonkeyPatc
 
 
 def test_misspelt_variables_are_found() -> None:
-    """Ours by their prefix, but none of the settings; those of the tests are left alone."""
+    """Ours by their prefix, but none of the settings; those of the tests and of clients are left alone."""
     environment = {
         "INGESTOR_BATCHSIZE": "1",
         "INGESTOR_HOST": "x",
+        "INGESTOR_KEY": "what clients send",
         "INGESTOR_TEST_TIMESCALE_URL": "x",
         "PATH": "",
     }

@@ -27,10 +27,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_holds_what_it_needs_and_nothing_else(wheel: Path) -> None:
-    """Both packages, descriptors and migrations; no tests, no scripts."""
+    """Both packages, descriptors, migrations and the page; no tests, no scripts."""
     names = zipfile.ZipFile(wheel).namelist()
     assert "ingestor_api/descriptors.binpb" in names
     assert "ingestor/storage/migrations/0001_timescaledb.sql" in names
+    static = (ROOT / "ingestor" / "page" / "static").iterdir()
+    assert {f"ingestor/page/static/{file.name}" for file in static} <= set(names)
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"ingestor", "ingestor_api"}
 
 

@@ -16,6 +16,7 @@ from typing import Protocol
 from loguru import logger
 
 from ingestor.batching.policy import Backoff, FlushPolicy
+from ingestor.batching.shares import by_service
 from ingestor.errors import CursorElsewhere, JournalProblem, SchemaProblem, StorageUnavailable, without_values
 from ingestor.model import Delivery, Entry, MetricBatch, Outcome, Placed, Taken
 from ingestor.telemetry import Telemetry
@@ -237,6 +238,7 @@ class BatchWorker:
 
     def _tell(self, delivery: Delivery, outcome: Outcome) -> None:
         try:
+            self._telemetry.services.add(by_service(delivery, outcome))
             self._watcher.committed(delivery, outcome)
         except Exception as error:  # noqa: BLE001 - who watches must not end what is watched
             logger.opt(exception=error).error("rows could not be shown to those who watch them")

@@ -12,7 +12,7 @@ from prometheus_client import PlatformCollector, ProcessCollector, disable_creat
 from prometheus_client.exposition import generate_latest
 from prometheus_client.gc_collector import GCCollector
 
-from ingestor.telemetry import calls
+from ingestor.telemetry import calls, services
 from ingestor.telemetry.declared import Declared, Declaring, counter, gauge, histogram
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -54,6 +54,7 @@ class Telemetry(Declaring):
         "Moves when the transaction that holds a metric has committed.",
         unit="metrics",
     )
+    services = Declared((services.COMMITTED,), services.ServiceCounts)
     dead_lettered = counter(
         "ingestor_metrics_dead_lettered_total",
         "Metrics that the database refuses, kept in dead_letters.",

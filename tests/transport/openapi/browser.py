@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 
 _ENDPOINT = "DevTools listening on "
+_CODES = {"Tab": 9, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39}
 # Resolves to the text of the first element that a selector finds, as soon as it has one, with `then` done to it.
 _WHEN_THERE = """new Promise(done => {{
   const look = () => {{
@@ -45,15 +46,48 @@ class Tab:
     async def open(self, url: str) -> None:
         """Goes to this URL; returns when all of it is loaded."""
         for domain in ("Page", "Network", "Log", "Runtime"):
-            await self._call(f"{domain}.enable")
-        await self._call("Page.navigate", url=url)
+            await self.call(f"{domain}.enable")
+        self._loaded = False
+        await self.call("Page.navigate", url=url)
         while not self._loaded:
             self._note(await self._socket.receive_json())
+
+    async def value(self, expression: str) -> Any:
+        """What JavaScript says; a promise is awaited. What it throws is raised."""
+        said = await self.call(
+            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
+        )
+        assert "exceptionDetails" not in said, said["exceptionDetails"]["exception"].get("description")
+        return said["result"].get("value")
+
+    async def until(self, expression: str) -> None:
+        """Waits until it is true; whoever waits sets a limit."""
+        look = f"(function look() {{ if ({expression}) done(); else setTimeout(look, 20); }})()"
+        await self.value(f"new Promise(done => {{ {look}; }})")
+
+    async def look(self, *, width: int, height: int, scheme: str = "light") -> None:
+        """As somebody with such a window, whose system is `light` or `dark`."""
+        await self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 500,
+        )
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        await self.call("Emulation.setEmulatedMedia", features=features)
+
+    async def press(self, key: str) -> None:
+        """Presses this key, by its name, and lets it go."""
+        for kind in ("keyDown", "keyUp"):
+            await self.call(
+                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=_CODES[key]
+            )
 
     async def text(self, selector: str, then: str = "") -> str:
         """The text of the first element that the selector finds, once it has one."""
         expression = _WHEN_THERE.format(selector=json.dumps(selector), then=then)
-        done = await self._call(
+        done = await self.call(
             "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
         )
         text: str = done["result"]["value"]
@@ -63,7 +97,8 @@ class Tab:
         """Clicks on that element."""
         await self.text(selector, "found.click()")
 
-    async def _call(self, method: str, **params: Any) -> dict[str, Any]:
+    async def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """What the protocol's method answers."""
         self._calls += 1
         await self._socket.send_json({"id": self._calls, "method": method, "params": params})
         while (said := await self._socket.receive_json()).get("id") != self._calls:
@@ -86,7 +121,32 @@ class Tab:
 
 @asynccontextmanager
 async def tab(binary: str, profile: Path) -> AsyncIterator[Tab]:
-    """A page of a browser that is ended afterwards; `profile` is an empty folder for it."""
+    """A page of a browser of its own; `profile` is an empty folder for it."""
+    async with browser(binary, profile) as base, new_tab(base) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def new_tab(base: str) -> AsyncIterator[Tab]:
+    """A page of the browser whose protocol is spoken at `base`, with no memory of the others. It is closed
+    afterwards."""
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"{base}/json/version") as answer:
+            whole = (await answer.json())["webSocketDebuggerUrl"]
+        async with session.ws_connect(whole) as socket:
+            control = Tab(socket)
+            context = (await control.call("Target.createBrowserContext"))["browserContextId"]
+            target = await control.call("Target.createTarget", url="about:blank", browserContextId=context)
+            id_ = target["targetId"]
+            where = f"{base.replace('http', 'ws')}/devtools/page/{id_}"
+            async with session.ws_connect(where, max_msg_size=0) as page:
+                yield Tab(page)
+            await control.call("Target.disposeBrowserContext", browserContextId=context)
+
+
+@asynccontextmanager
+async def browser(binary: str, profile: Path) -> AsyncIterator[str]:
+    """A browser that is ended afterwards; gives the address where its protocol is spoken."""
     flags = ["--headless", "--disable-gpu", "--remote-debugging-port=0", f"--user-data-dir={profile}"]
     if os.geteuid() == 0:
         flags.append("--no-sandbox")
@@ -94,12 +154,7 @@ async def tab(binary: str, profile: Path) -> AsyncIterator[Tab]:
         binary, *flags, "about:blank", stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
     )
     try:
-        async with aiohttp.ClientSession() as session:
-            base = (await _endpoint(process)).replace("ws://", "http://").partition("/devtools")[0]
-            async with session.get(f"{base}/json/list") as answer:
-                [page] = [each for each in await answer.json() if each["type"] == "page"]
-            async with session.ws_connect(page["webSocketDebuggerUrl"], max_msg_size=0) as socket:
-                yield Tab(socket)
+        yield (await _endpoint(process)).replace("ws://", "http://").partition("/devtools")[0]
     finally:
         process.terminate()
         await process.communicate()

@@ -1,0 +1,103 @@
+// A chart over time, drawn by uPlot in the page's colours; it follows the room that it has.
+
+/* global uPlot */
+const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const COLOURS = ["--first", "--second"];
+
+export class TimeChart {
+  #place;
+  #options;
+  #plot = null;
+  #data = [[]];
+  #range = null;
+
+  /** `lines` have a name each; `told(value)` labels the y axis (none without); `sync` names charts that share a
+      cursor; `cursor(index)` hears where it stands, or null. `zero`: the axis begins at nothing. */
+  constructor(place, options) {
+    this.#place = place;
+    this.#options = options;
+    new ResizeObserver(() => this.#fit()).observe(place);
+    document.addEventListener("theme", () => this.#make());
+    this.#make();
+  }
+
+  /** `data` as uPlot has it: times, then a list of values for each line; `range` in seconds. */
+  show(data, range) {
+    this.#data = data;
+    this.#range = range;
+    this.#plot.setData(data, false);
+    this.#scale();
+  }
+
+  /** Moves the cursor to the point of this index. */
+  point(index) {
+    const x = this.#data[0][index];
+    if (x === undefined) return;
+    this.#plot.setCursor({ left: this.#plot.valToPos(x, "x"), top: 1 });
+  }
+
+  #scale() {
+    const [from, to] = this.#range ?? [Date.now() / 1000 - 300, Date.now() / 1000];
+    this.#plot.setScale("x", { min: from, max: to });
+  }
+
+  #fit() {
+    const { clientWidth: width, clientHeight: height } = this.#place;
+    if (width && height && this.#plot) this.#plot.setSize({ width, height });
+  }
+
+  #make() {
+    this.#plot?.destroy();
+    const { told, lines, sync, cursor, zero } = this.#options;
+    const grid = { stroke: css("--grid"), width: 1 };
+    const axis = { stroke: css("--muted"), font: "12px system-ui, sans-serif", grid, ticks: { show: false } };
+    this.#plot = new uPlot({
+      width: this.#place.clientWidth || 300,
+      height: this.#place.clientHeight || 70,
+      padding: told ? [8, 20, 0, 0] : [3, 0, 1, 0],
+      legend: { show: false },
+      cursor: { y: false, drag: { x: false, y: false }, sync: sync ? { key: sync } : undefined, points: { size: 7 } },
+      scales: { x: { time: true }, y: { range: zero ? fromZero : around } },
+      axes: told
+        ? [{ ...axis, size: 30, space: 80, grid: { show: false }, values: clockOf }, { ...axis, size: 62, space: 40, values: (_, marks) => marks.map(told) }]
+        : [{ show: false }, { show: false }],
+      series: [{}, ...lines.map((_, index) => lineOf(index, lines.length))],
+      hooks: { setCursor: [(plot) => cursor?.(plot.cursor.left >= 0 ? plot.cursor.idx : null)] },
+    }, this.#data, this.#place);
+    this.#scale();
+  }
+}
+
+function lineOf(index, count) {
+  const stroke = css(COLOURS[index]);
+  const alone = (plot, line) => {
+    const values = plot.data[line];
+    return values.flatMap((value, at) => (value != null && values[at - 1] == null && values[at + 1] == null ? [at] : []));
+  };
+  return { stroke, width: 1.6, fill: count === 1 || index === 0 ? css("--soft") : undefined,
+    points: { show: true, filter: alone, size: 5, fill: stroke, width: 0 } };
+}
+
+function fromZero(_, __, max) {
+  return [0, max > 0 ? max * 1.12 : 1];
+}
+
+function around(_, min, max) {
+  if (min === null || max === null) return [0, 1];
+  const room = (max - min || Math.abs(max) || 1) * 0.1;
+  return [min >= 0 && min < room * 4 ? 0 : min - room, max + room];
+}
+
+const MINUTE_S = 60;
+const second = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const minute = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const day = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
+
+/** Midnight as its day, other moments as the clock has them: in local time. */
+function clockOf(_, marks, __, ___, step) {
+  const fine = step < MINUTE_S ? second : minute;
+  return marks.map((seconds) => {
+    const at = new Date(seconds * 1000);
+    return at.getHours() || at.getMinutes() || at.getSeconds() ? fine.format(at) : day.format(at);
+  });
+}
