@@ -216,6 +216,7 @@ async def test_messages_in_gzip(size: int) -> None:
         (b"no gzip", "3", "not gzip"),
         (gzip.compress(b"x") + b"y", "3", "follows"),
     ],
+    ids=["large", "cut", "none", "more"],
 )
 async def test_gzip_that_is_wrong_or_too_large(body: bytes, code: str, text: str) -> None:
     """By the table of statuses, never UNKNOWN."""
