@@ -97,6 +97,7 @@ async def attacked(server: ServerProcess, name: str, size: int) -> dict[str, Any
         await asyncio.wait([going_on], timeout=bystander_goes_on_for_s)
         assert not going_on.done() or going_on.result()
         going_on.cancel()
+        await asyncio.gather(going_on, return_exceptions=True)
     assert attacker.returncode == 0
     became: dict[str, Any] = json.loads(out)
     print(
