@@ -14,7 +14,9 @@ _RETRY_AFTER_S = 1.0
 
 def too_slow(seconds: float) -> SentTooSlowly:
     """A request did not come whole in its time."""
-    return SentTooSlowly(f"the request did not come whole within {seconds:g}s (REQUEST_TIMEOUT): nothing was taken")
+    return SentTooSlowly(
+        f"the request did not come whole within {seconds:g}s (REQUEST_TIMEOUT): nothing was taken"
+    )
 
 
 def stood_still() -> Overloaded:

@@ -17,7 +17,7 @@ from aiohttp.http_exceptions import HttpProcessingError, InvalidHeader, InvalidU
 from aiohttp.web_protocol import _ErrInfo
 from loguru import logger
 
-from ingestor.errors import Invalid, Refusal, TooLarge, SentTooSlowly, Unavailable
+from ingestor.errors import Invalid, Refusal, SentTooSlowly, TooLarge, Unavailable
 from ingestor.transport.bounds import HEADER_BYTES_MAX
 from ingestor.transport.holding import Held
 from ingestor.transport.http.answers import JSON, refuse
@@ -190,7 +190,9 @@ class _Connection(web.RequestHandler):
             if now - self._head_since <= limit_s:
                 return
             if self._head_bytes:
-                self._refuse(SentTooSlowly(f"the head of the request did not come whole within {limit_s:g}s"), 408)
+                self._refuse(
+                    SentTooSlowly(f"the head of the request did not come whole within {limit_s:g}s"), 408
+                )
             else:
                 self.force_close()
 
