@@ -14,7 +14,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 # The last release: `buf breaking` compares with it. Empty before the first one.
 RELEASE := $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
 
-.PHONY: help setup demo run test lint gen fuzz faults bench lock audit sbom clean
+.PHONY: help setup demo run test lint gen fuzz faults hostile bench lock audit sbom clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ fuzz: setup ## drive decoders and HTTP API with hostile bytes for long; FUZZ_CAS
 
 faults: setup ## break everything around a server under load, for long; FAULT_ROUNDS= and FAULT_SEED= are heeded
 	FAULT_ROUNDS=$${FAULT_ROUNDS:-20} $(BIN)/python -m pytest tests/fault tests/journal/test_log_model.py $(ARGS)
+
+hostile: setup ## attack a server as hard as is known of each attack; prints another client's p99 and the server's memory
+	HOSTILE_FULL=1 $(BIN)/python -m pytest tests/hostile -s $(ARGS)
 
 bench: setup ## measure unary and bulk ingest on the embedded database; prints, asserts nothing
 	$(BIN)/python scripts/bench.py $(ARGS)

@@ -19,6 +19,7 @@ from ingestor import __version__, page
 from ingestor.access import Gate, Keys, KeysFile, KeysProblem, Need, Watch
 from ingestor.batching import Backoff
 from ingestor.errors import BadSetting, DataDirProblem
+from ingestor.file_limit import room_for_connections
 from ingestor.journal import DiskJournal, RequestIds
 from ingestor.journals import Journal, disk_journal, memory_journal
 from ingestor.model import Ack, Limits, Rules
@@ -35,10 +36,12 @@ from ingestor.tail import Tail
 from ingestor.telemetry import Health, Telemetry, measure_lag
 from ingestor.telemetry.registry import CONTENT_TYPE
 from ingestor.transport import columns
+from ingestor.transport.bounds import Bounds
 from ingestor.transport.grpc import GrpcServer, HealthService, Reflection
 from ingestor.transport.http import Content, HttpServer, Page, documentation, fixed_page, json_page
 from ingestor.transport.observing import Observed
 from ingestor.transport.rpc import ColumnOptions, Descriptors, Rpc
+from ingestor.transport.share import Share
 from ingestor.transport.tls import ALPN_GRPC, ALPN_HTTP, Certificates, State, TlsFiles
 from ingestor.transport.transcoding import Router
 from ingestor.transport.transcoding.openapi import Info, describe
@@ -258,12 +261,14 @@ class App:
         watch = HealthService(partial(_serving, health), {rpc.service for rpc in rpcs})
         # What tells of the server is told of, too.
         served = [*rpcs, *watch.rpcs()]
+        share = Share(_bounds(settings))
         grpc = GrpcServer(
             [*served, *Reflection(descriptors, {rpc.service for rpc in served}).rpcs()],
             message_bytes_max=settings.message_bytes_max,
             lane=settings.grpc_lane,
             observe=observe,
             gate=self._gate,
+            share=share,
         )
         http = HttpServer(
             Router(rpcs, descriptors.pool, elements_max=limits.rows_max),
@@ -272,6 +277,7 @@ class App:
             observe=observe,
             cors_origins=settings.allowed_origins,
             gate=self._gate,
+            share=share,
         )
         self.telemetry.watch_calls(grpc=lambda: grpc.in_flight, http=lambda: http.in_flight)
         self._ends.push_async_callback(self._close_fronts, grpc, watch, http)
@@ -350,6 +356,19 @@ def tls_files(settings: Settings) -> TlsFiles | None:
         return None
     optional = settings.tls_client_auth == "optional"
     return TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca, client_optional=optional)
+
+
+def _bounds(settings: Settings) -> Bounds:
+    return Bounds(
+        connections_max=room_for_connections(settings.connections_max, ports=2),
+        header_timeout_s=settings.header_timeout.total_seconds(),
+        request_timeout_s=settings.request_timeout.total_seconds(),
+        send_timeout_s=settings.send_timeout.total_seconds(),
+        idle_s=settings.connection_idle.total_seconds(),
+        age_max_s=settings.connection_age_max.total_seconds(),
+        receive_bytes=settings.receive_bytes,
+        send_bytes=settings.send_bytes,
+    )
 
 
 async def _serving(health: Health) -> bool:

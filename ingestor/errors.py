@@ -124,6 +124,10 @@ class TooSlow(Refusal):
     """What was asked took longer to be found than the server allows."""
 
 
+class SentTooSlowly(Refusal):
+    """The request did not come whole in the time for it."""
+
+
 class StorageError(Exception):
     """A batch was not stored, or nobody can tell. Says nothing to callers, much to logs."""
 

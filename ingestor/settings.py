@@ -48,6 +48,8 @@ _PORT_MAX = 65_535
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 # Segments are released whole, and each holds several requests.
 _JOURNAL_MESSAGES_MIN = 16
+# A connection may have half of what is on its way, and one message has to fit twice.
+_RECEIVED_MESSAGES_MIN = 4
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -217,6 +219,44 @@ class Settings(BaseSettings):
     query_timeout: Duration = Field(
         default=timedelta(seconds=10), description="how long a query may take at most"
     )
+    connections_max: int = Field(
+        default=1_000,
+        ge=1,
+        le=1_000_000,
+        description="open connections of each port; one more takes the place of one that is idle, or is closed."
+        " Fewer where the limit of open files (ulimit -n) leaves no room",
+    )
+    connection_idle: Duration = Field(
+        default=timedelta(minutes=15),
+        description="how long a connection may be without a call: longer than load balancers keep theirs; 0 for any"
+        " time",
+    )
+    connection_age_max: Duration = Field(
+        default=timedelta(0),
+        description="how old a connection may become, give or take a tenth, before its client is told to make"
+        " another: 30m spreads gRPC clients over new gateways behind a balancer of connections; 0 for any age",
+    )
+    header_timeout: Duration = Field(
+        default=timedelta(seconds=10),
+        description="how long a client may take to begin, and to send the headers of a request",
+    )
+    request_timeout: Duration = Field(
+        default=timedelta(seconds=60),
+        description="how long the rest of a request, or a message of a stream that has begun, may take to come",
+    )
+    send_timeout: Duration = Field(
+        default=timedelta(seconds=60),
+        description="how long a client may leave unread what it is sent: 64KiB in that time are enough",
+    )
+    receive_bytes: ByteSize = Field(
+        default=ByteSize(64 * 1024**2),
+        description="what all requests together may take that have not come whole, half of it on one connection;"
+        " beyond it those that came slowest are refused",
+    )
+    send_bytes: ByteSize = Field(
+        default=ByteSize(64 * 1024**2),
+        description="what all clients together may leave unread; beyond it those who stopped first are cut off",
+    )
     drain_timeout: Duration = Field(
         default=timedelta(seconds=30),
         description="how long stopping may take: calls in flight, then the queue",
@@ -334,6 +374,33 @@ class Settings(BaseSettings):
             msg = "must lie between 10ms and 1h"
             raise ValueError(msg)
         return value
+
+    @field_validator("header_timeout", "request_timeout", "send_timeout")
+    @classmethod
+    def _patience(cls, value: timedelta) -> timedelta:
+        if not timedelta(milliseconds=100) <= value <= timedelta(hours=1):
+            msg = "must lie between 100ms and 1h"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("connection_idle", "connection_age_max")
+    @classmethod
+    def _some_time_or_none(cls, value: timedelta) -> timedelta:
+        if value and not timedelta(seconds=1) <= value <= timedelta(days=TIME_RANGE_DAYS_MAX):
+            msg = f"must lie between 1s and {TIME_RANGE_DAYS_MAX}d, or be 0"
+            raise ValueError(msg)
+        return value
+
+    @model_validator(mode="after")
+    def _room_to_receive(self) -> Self:
+        least = ByteSize(_RECEIVED_MESSAGES_MIN * self.message_bytes_max)
+        if self.receive_bytes < least:
+            msg = (
+                f"RECEIVE_BYTES must be at least {_RECEIVED_MESSAGES_MIN} times MESSAGE_BYTES_MAX, which is"
+                f" {least.human_readable()}"
+            )
+            raise ValueError(msg)
+        return self
 
     @field_validator("request_id_window", "commit_wait_max")
     @classmethod

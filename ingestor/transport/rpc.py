@@ -23,7 +23,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from grpclib.const import Handler
 
-from ingestor.errors import FieldViolation, Invalid
+from ingestor.errors import FieldViolation, Invalid, Overloaded
 from ingestor.transport.columns import ColumnDecoder, joined, pieces
 from ingestor.transport.messages import Converter, encoder, is_long
 
@@ -31,6 +31,9 @@ from ingestor.transport.messages import Converter, encoder, is_long
 _TURN_BYTES = 160 * 1024
 # What is larger is cut: 512 KiB take some 5 ms, a whole body of 4 MiB six times as long.
 _PIECE_BYTES = 512 * 1024
+# Some four seconds of decoding.
+_WAITING_BYTES_MAX = 64 * 1024 * 1024
+_RETRY_AFTER_S = 1.0
 
 
 StreamedRequest: TypeAlias = Message | pa.RecordBatch
@@ -187,6 +190,7 @@ class ColumnCall:
         """The request's columns, piece by piece, each in its turn and after `check` has seen it. Raises Invalid,
         also when the list has too many elements, before much is made of them."""
         decoded = []
+        self.turns.enter(len(body))
         try:
             for piece in pieces(body, _PIECE_BYTES, self.elements_max):
                 await self.turns.take(len(piece))
@@ -198,6 +202,8 @@ class ColumnCall:
         except OverflowError:
             problem = f"has too many elements, {self.elements_max} at most: send smaller batches"
             raise Invalid.fields([FieldViolation(self.list_name, problem)]) from None
+        finally:
+            self.turns.leave(len(body))
         return joined(decoded)
 
 
@@ -212,6 +218,19 @@ class Turns:
     def __init__(self) -> None:
         self._free = asyncio.Lock()
         self._left = _TURN_BYTES
+        self._waiting_bytes = 0
+
+    def enter(self, size: int) -> None:
+        """A request of so many bytes waits for its turns, until it has to `leave`. Raises Overloaded, and then it
+        has not entered."""
+        if self._waiting_bytes + size > _WAITING_BYTES_MAX:
+            msg = "too many requests wait to be decoded: nothing was taken"
+            raise Overloaded(msg, _RETRY_AFTER_S)
+        self._waiting_bytes += size
+
+    def leave(self, size: int) -> None:
+        """It was decoded, or given up."""
+        self._waiting_bytes -= size
 
     async def take(self, size: int) -> None:
         """Returns when it is time to decode so many bytes; `give` ends it."""

@@ -41,6 +41,7 @@ TABLE: dict[type[errors.Refusal], Answer] = {
     errors.NotStored: Answer(Code.FAILED_PRECONDITION, 400),
     errors.TooLate: Answer(Code.DEADLINE_EXCEEDED, 504),
     errors.TooSlow: Answer(Code.DEADLINE_EXCEEDED, 504),
+    errors.SentTooSlowly: Answer(Code.DEADLINE_EXCEEDED, 408),
     errors.Unsupported: Answer(Code.UNIMPLEMENTED, 501),
     errors.NotFound: Answer(Code.NOT_FOUND, 404),
     errors.NoSuchRoute: Answer(Code.NOT_FOUND, 404),

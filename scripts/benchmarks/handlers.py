@@ -35,10 +35,12 @@ from ingestor.model import Ack, Limits, Outcome, Rules
 from ingestor.service import AckPolicy, IngestorService
 from ingestor.telemetry import Telemetry
 from ingestor.transport import columns
+from ingestor.transport.bounds import DEFAULT
 from ingestor.transport.http import HttpServer
 from ingestor.transport.http.connections import Connections
 from ingestor.transport.observing import Observed
 from ingestor.transport.rpc import ColumnOptions, Descriptors
+from ingestor.transport.share import Share
 from ingestor.transport.status import answer_to, json_of
 from ingestor.transport.transcoding import Router
 
@@ -154,7 +156,7 @@ async def main() -> None:
     forgetting = asyncio.create_task(_forget(journal))
     ports = {
         "transcoded": await transcoded.start("127.0.0.1", 0),
-        "by hand": await _listening(web.ServerRunner(Connections(by_hand))),
+        "by hand": await _listening(web.ServerRunner(Connections(by_hand, Share(DEFAULT)))),
         "by hand, as an application": await _listening(_application(by_hand)),
         "bare echo": await _listening(_application(_echo)),
     }

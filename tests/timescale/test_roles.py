@@ -6,6 +6,7 @@ from pathlib import Path
 
 import asyncpg
 
+from tests.deploy.filled import check_dashboards
 from tests.gateway import gateway
 from tests.roles import (
     INGEST,
@@ -48,3 +49,8 @@ async def test_each_role_does_its_work_and_nothing_else(timescale_url: str, tmp_
         )
         await reader.close()
         assert await not_refused(as_role(timescale_url, READ), *NOT_FOR_READ) == []
+
+
+async def test_the_role_that_reads_fills_the_dashboards(timescale_url: str) -> None:
+    """Every query of deploy/grafana runs on a hypertable, too, and gives rows."""
+    await check_dashboards(timescale_url)

@@ -18,6 +18,7 @@ from grpclib.events import _DispatchServerEvents
 from grpclib.exceptions import GRPCError
 from grpclib.protocol import Stream as H2Stream
 from grpclib.server import Stream, _abort
+from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError as H2ProtocolError
 from loguru import logger
 
@@ -26,18 +27,22 @@ from ingestor.deadline import CALLER_SAYS
 from ingestor.errors import Refusal
 from ingestor.metadata import METADATA, CallMetadata
 from ingestor.transport.admission import OPEN, Gate
-from ingestor.transport.grpc.framing import read_message, read_request
+from ingestor.transport.grpc.allowance import Allowance
+from ingestor.transport.grpc.framing import read_body, read_prefix, read_request
 from ingestor.transport.grpc.headers import (
     NO_METADATA,
     check_ascii,
+    check_headers,
+    gzips,
     not_grpc,
     received_metadata,
     sendable,
     timeout_s,
 )
 from ingestor.transport.rpc import Rpc, StreamedRequest
+from ingestor.transport.slowness import coming
 from ingestor.transport.status import InternalFault, answer_to, details_of
-from ingestor.transport.streams import Closing, run
+from ingestor.transport.streams import run
 from ingestor.transport.tls import peer_names
 
 # Answers a request's bytes with the response's. Raises Refusal.
@@ -60,23 +65,24 @@ class Methods:
 class Calls:
     """`serve` runs as a task of its own, which is cancelled when the client resets the stream or is gone."""
 
-    def __init__(self, methods: Methods, message_bytes_max: int, closing: Closing, gate: Gate = OPEN) -> None:
+    def __init__(self, methods: Methods, message_bytes_max: int, gate: Gate = OPEN) -> None:
         self._methods = methods
         self._gate = gate
         self._message_bytes_max = message_bytes_max
-        self._closing = closing
         self._codec = _BytesCodec()
         self._details_codec = ProtoStatusDetailsCodec()
         self._dispatch = _DispatchServerEvents()
 
-    async def serve(self, stream: H2Stream, headers: Sequence[tuple[str, str]]) -> Status:
+    async def serve(
+        self, stream: H2Stream, headers: Sequence[tuple[str, str]], allowance: Allowance
+    ) -> Status:
         """Answers the call on this stream, and says how."""
         request = dict(headers)
         try:
             if (problem := not_grpc(request)) is not None:
                 await _abort(stream, problem[0], Status.UNKNOWN, problem[1])
                 return Status.UNKNOWN
-            return await self._answer(self._opened(stream, request), headers)
+            return await self._answer(self._opened(stream, request), headers, allowance)
         except H2ProtocolError:
             return Status.CANCELLED  # the stream was closed under us: nobody is left to be told
 
@@ -92,11 +98,13 @@ class Calls:
             dispatch=self._dispatch,
         )
 
-    async def _answer(self, call: Stream[bytes, bytes], headers: Sequence[tuple[str, str]]) -> Status:
+    async def _answer(
+        self, call: Stream[bytes, bytes], headers: Sequence[tuple[str, str]], allowance: Allowance
+    ) -> Status:
         metadata = CallMetadata(NO_METADATA)
         METADATA.set(metadata)  # this task serves this call alone
         try:
-            await self._run(call, headers, metadata)
+            await self._run(call, headers, metadata, allowance)
         except GRPCError as error:
             # Where nothing went before them, the trailers are the headers, too.
             begun = call._send_initial_metadata_done
@@ -115,7 +123,11 @@ class Calls:
         return Status.OK
 
     async def _run(
-        self, call: Stream[bytes, bytes], headers: Sequence[tuple[str, str]], metadata: CallMetadata
+        self,
+        call: Stream[bytes, bytes],
+        headers: Sequence[tuple[str, str]],
+        metadata: CallMetadata,
+        allowance: Allowance,
     ) -> None:
         """Sends what the method answers. Raises GRPCError, or what ends the task or the stream."""
         request = dict(headers)
@@ -123,17 +135,17 @@ class Calls:
         try:
             if path not in self._methods.unary and path not in self._methods.streams:
                 raise GRPCError(Status.UNIMPLEMENTED, "Method not found")
+            check_headers(headers)
             check_ascii(request)
             metadata.received = received_metadata(headers)
             names = peer_names(call._stream._transport)
             CALLER.set(self._gate.recognise(path, metadata.received, names).enter())
-            await self._in_time(path, call, metadata, timeout_s(request))
+            pipe = _Pipe(call, metadata, allowance, self._message_bytes_max, gzip=gzips(request))
+            await self._in_time(path, pipe, timeout_s(request))
         except BaseException as error:  # noqa: BLE001 - the edge: whatever it is, the caller gets an answer
             raise told(error, path) from None
 
-    async def _in_time(
-        self, path: str, call: Stream[bytes, bytes], metadata: CallMetadata, seconds: float | None
-    ) -> None:
+    async def _in_time(self, path: str, pipe: _Pipe, seconds: float | None) -> None:
         """Raises GRPCError when the time is over before the answer is sent; with no time left, nothing is begun."""
         if seconds == 0:
             raise too_late()
@@ -142,35 +154,77 @@ class Calls:
         scope = asyncio.timeout(seconds)
         try:
             async with scope:
-                await self._exchange(path, call, metadata)
+                await self._exchange(path, pipe)
         except TimeoutError:
             if scope.expired():
                 raise too_late() from None
             raise
 
-    async def _exchange(self, path: str, call: Stream[bytes, bytes], metadata: CallMetadata) -> None:
-        async def send(message: bytes) -> None:
-            if not call._send_initial_metadata_done:
-                await call.send_initial_metadata(metadata=sendable(metadata.sent))
-            await call.send_message(message)
-
-        receive, bytes_max = call._stream.recv_data, self._message_bytes_max
+    async def _exchange(self, path: str, pipe: _Pipe) -> None:
         rpc = self._methods.streams.get(path)
         if rpc is not None:
-            await run(rpc, self._requests(rpc, receive), send, self._closing)
+            await run(rpc, pipe.requests(rpc), pipe.send, pipe.closing)
         else:
             method = self._methods.unary[path]
             # Nested, so that no frame here holds the request or the answer while it waits.
-            await send(await method(await read_request(receive, bytes_max)))
+            await pipe.send(await method(await pipe.request()))
 
-    async def _requests(
-        self, rpc: Rpc, receive: Callable[[int], Awaitable[bytes]]
-    ) -> AsyncGenerator[StreamedRequest, None]:
+
+class _Pipe:
+    """One call's requests and answers, each waited for within bounds."""
+
+    def __init__(
+        self,
+        call: Stream[bytes, bytes],
+        metadata: CallMetadata,
+        allowance: Allowance,
+        message_bytes_max: int,
+        *,
+        gzip: bool,
+    ) -> None:
+        self._call = call
+        self._metadata = metadata
+        self._message_bytes_max = message_bytes_max
+        self._gzip = gzip
+        self._bounds = allowance.bounds
+        self._budget = allowance.budget
+        self.closing = allowance.closing
+
+    async def send(self, message: bytes) -> None:
+        """Sends it. Raises ProtocolError when the client does not read it."""
+        call = self._call
+        scope = asyncio.timeout(self._bounds.send_timeout_s)
+        try:
+            async with scope:
+                if not call._send_initial_metadata_done:
+                    await call.send_initial_metadata(metadata=sendable(self._metadata.sent))
+                await call.send_message(message)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            if call._stream.closable:
+                call._stream.reset_nowait(ErrorCodes.CANCEL)
+            msg = "the client does not read its answer"
+            raise H2ProtocolError(msg) from None
+        self._budget.earn()
+
+    async def request(self) -> bytes:
+        """The one of a unary call. Raises Refusal."""
+        receive, bytes_max = self._call._stream.recv_data, self._message_bytes_max
+        async with coming(self._bounds.request_timeout_s):
+            return await read_request(receive, bytes_max, gzip=self._gzip)
+
+    async def requests(self, rpc: Rpc) -> AsyncGenerator[StreamedRequest, None]:
+        """Those of a stream, one after another: the next may take any time to begin. Raises Refusal."""
+        receive = self._call._stream.recv_data
         while True:
-            async with self._closing.waiting():
-                body = await read_message(receive, self._message_bytes_max)
-            if body is None:
-                return
+            async with self.closing.waiting():
+                prefix = await read_prefix(receive, self._message_bytes_max, gzip=self._gzip)
+                if prefix is None:
+                    return
+                async with coming(self._bounds.request_timeout_s):
+                    body = await read_body(receive, prefix, self._message_bytes_max)
+            self._budget.earn()
             request = [await rpc.read(body)]
             del body  # the method may wait for long
             yield request.pop()

@@ -12,32 +12,42 @@ import ssl
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from grpclib.config import Configuration
 from grpclib.const import Status
-from grpclib.protocol import EventsProcessor, H2Protocol
+from grpclib.protocol import Connection, EventsProcessor, H2Protocol
 from grpclib.protocol import Stream as H2Stream
 from grpclib.server import Handler, Server
 from h2.errors import ErrorCodes
-from h2.events import DataReceived, Event, PingAckReceived, RequestReceived
+from h2.events import DataReceived, Event, PingAckReceived, RequestReceived, StreamReset
 from h2.exceptions import ProtocolError
 from hyperframe.frame import PingFrame, WindowUpdateFrame
 from loguru import logger
 
 from ingestor.transport.admission import Gate
+from ingestor.transport.bounds import STREAMS_MAX
+from ingestor.transport.grpc.allowance import Allowance
+from ingestor.transport.grpc.beginning import begun
 from ingestor.transport.grpc.calls import Calls, Methods
 from ingestor.transport.grpc.farewell import Farewell, Stage
+from ingestor.transport.grpc.floods import LOST_TASK
 from ingestor.transport.grpc.headers import from_grpclib
 from ingestor.transport.grpc.inbox import Inbox
 from ingestor.transport.grpc.keepalive import Keepalive, Patience
 from ingestor.transport.grpc.lane import Lane, Lanes
+from ingestor.transport.grpc.tenure import Due, Seen, Tenure
+from ingestor.transport.holding import Held
 from ingestor.transport.observing import Observers
-from ingestor.transport.streams import Closing
+from ingestor.transport.share import Share
 from ingestor.transport.tls import listening
 
 _BACKLOG = 100  # as grpclib has it
 
+# Who is idle for less may be about to call.
+_IDLE_LONG_S = 1.0
+# What a client has to read why its connection ends.
+_LAST_WORD_S = 1.0
 _PING_DATA = b"are you?"
 
 
@@ -49,6 +59,7 @@ class DrainableServer(Server):
         methods: Methods,
         message_bytes_max: int,
         observers: Observers,
+        share: Share,
         *,
         lane: bool,
         patience: Patience,
@@ -59,10 +70,11 @@ class DrainableServer(Server):
         self.patience = patience
         # As ASCII, a single other byte in a header would be an exception that ends the whole connection.
         self._h2_config.header_encoding = "latin-1"
-        self._closing = Closing()
-        self.calls = Calls(methods, message_bytes_max, self._closing, gate)
+        self.share = share
+        self.calls = Calls(methods, message_bytes_max, gate)
         self.observers = observers
-        self.lanes = Lanes(methods.unary, message_bytes_max, observers, gate) if lane else None
+        # Without methods it takes none, but it still counts frames and answers PINGs.
+        self.lanes = Lanes(methods.unary if lane else {}, message_bytes_max, observers, gate)
         self.draining = False
         self.connections: set[_Connection] = set()
         self._deserted = asyncio.Event()
@@ -91,8 +103,7 @@ class DrainableServer(Server):
         assert self._server is not None
         self._server.close()
         for connection in tuple(self.connections):
-            connection.farewell.begin()
-        self._closing.begin()
+            connection.depart()
         try:
             async with asyncio.timeout(timeout_s):
                 while self.connections:
@@ -108,14 +119,26 @@ class DrainableServer(Server):
         for connection in tuple(self.connections):
             connection.cut_off()
         await self.wait_closed()
-        if self.lanes is not None and self.lanes.tasks:
+        if self.lanes.tasks:
             await asyncio.wait(tuple(self.lanes.tasks))
+
+    def has_room(self) -> bool:
+        """Whether one more connection can be served. If need be, one that has long been idle makes room."""
+        if len(self.connections) < self.share.bounds.connections_max:
+            return True
+        idle = [connection for connection in self.connections if not connection.open_calls]
+        longest = min(idle, key=lambda connection: connection.idle_since, default=None)
+        if longest is None or time.monotonic() - longest.idle_since < _IDLE_LONG_S:
+            return False
+        longest.cut_off()
+        self.connections.discard(longest)
+        return True
 
     def made(self, connection: _Connection) -> None:
         """A client has connected."""
         self.connections.add(connection)
         if self.draining:
-            connection.farewell.begin()
+            connection.depart()
 
     def lost(self, connection: _Connection) -> None:
         """A client is gone."""
@@ -134,6 +157,7 @@ class _Handler(Handler):
     """Runs a connection's calls, each as a task; refuses streams when the connection's farewell says so."""
 
     farewell: Farewell
+    allowance: Allowance
 
     def __init__(self, server: DrainableServer) -> None:
         super().__init__({}, server._codec, server._status_details_codec, server.__dispatch__)
@@ -155,7 +179,7 @@ class _Handler(Handler):
             _reset(stream, ErrorCodes.REFUSED_STREAM)
             release_stream()
             return
-        task = self.loop.create_task(self._calls.serve(stream, headers))
+        task = self.loop.create_task(self._calls.serve(stream, headers, self.allowance))
         self._tasks[stream] = task  # type: ignore[assignment] # grpclib's own return nothing
         # Not in the task itself, as grpclib does: cancelled before it began, it would leave its stream behind.
         observed = partial(self._observed, request.get(":path", ""), time.monotonic())
@@ -177,6 +201,7 @@ class _Handler(Handler):
     ) -> None:
         self._tasks.pop(stream, None)
         self._cancelled.discard(task)
+        stream.buffer.close()  # type: ignore[attr-defined] # an Inbox
         release_stream()
         if task.cancelled():
             observed(Status.CANCELLED)
@@ -186,6 +211,7 @@ class _Handler(Handler):
             observed(Status.INTERNAL)
         else:
             observed(task.result())
+            self.allowance.budget.earn()
         self.farewell.call_ended()
 
 
@@ -193,32 +219,46 @@ class _Connection(H2Protocol):
     """One client's connection, known to the server for as long as it is open."""
 
     farewell: Farewell
+    connection: Connection
     _transport: asyncio.Transport
 
     def __init__(self, server: DrainableServer, calls: _Handler) -> None:
         super().__init__(calls, server._config, server._h2_config)
         self._calls = calls
         self._server = server
-        self._lane: Lane | None = None
         self._keepalive: Keepalive | None = None
+        self._share = server.share
+        self._allowance = calls.allowance = Allowance(server.share.bounds, server.share.bodies())
+        self._tenure = Tenure(server.share.bounds, time.monotonic(), server.share.age_s())
+        self._refilled_at = time.monotonic()
+        self._unread: Held | None = None  # what the client leaves so, when that is much
 
     @property
     def open_calls(self) -> int:
         """How many calls are under way and still wanted."""
-        return self._calls.open + (self._lane.open if self._lane is not None else 0)
+        return self._calls.open + self._lane.open
 
     @property
     def in_flight(self) -> int:
         """The same, without answers that still wait for this turn's end."""
-        return self._calls.open + (self._lane.in_flight if self._lane is not None else 0)
+        return self._calls.open + self._lane.in_flight
+
+    @property
+    def idle_since(self) -> float:
+        """When it was last known to have a call, or was made."""
+        return max(self._tenure.idle_since, self.connection.last_stream_created or 0.0)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._transport = self.connection._transport
+        self._transport = transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
+        self._refused = not self._server.has_room()
+        if self._refused:
+            self._calls.close()
+            transport.abort()
+            return
+        self.connection = begun(transport, self.config, self.h2_config)
         self.farewell = self._calls.farewell = Farewell(self.connection, lambda: self.open_calls)
-        self.processor = _Events(self._calls, self.connection, self.farewell)
-        if self._server.lanes is not None:
-            self._lane = Lane(self._server.lanes, self.connection, self.processor, self.farewell)
+        self.processor = _Events(self._calls, self.connection, self.farewell, lambda: self._lane.in_flight)
+        self._lane = Lane(self._server.lanes, self.connection, self.processor, self.farewell, self._allowance)
         self._server.made(self)
         self._keepalive = Keepalive(self._server.patience, self._ping, self._given_up)
 
@@ -226,34 +266,44 @@ class _Connection(H2Protocol):
         if self._keepalive is not None:
             self._keepalive.heard()
         # At the end data is still read, lest the kernel reset the connection, but can't be answered any more.
-        if self.farewell.stage is not Stage.ENDED and not self.connection.is_closing():
-            if self._lane is None:
-                super().data_received(data)
-            else:
-                self._feed(self._lane, data)
-
-    def _feed(self, lane: Lane, data: bytes) -> None:
+        if self.farewell.stage is Stage.ENDED or self.connection.is_closing():
+            return
         try:
-            lane.feed(data)
+            self._lane.feed(data)
         except ProtocolError as error:
             logger.debug("a client breaks HTTP/2: {}", error)
-            if not self.connection.is_closing():
-                self.connection.flush()  # the GOAWAY that says why
-            self.processor.close("Protocol error")
+            self._end_for(str(error))
+
+    def pause_writing(self) -> None:
+        """The client does not read: nor is it read from, so that what it asks for does not pile up here."""
+        super().pause_writing()
+        self._unread = self._share.unread.begin(self.cut_off)
+        self._unread.grow(self._transport.get_write_buffer_size())
+        if not self._transport.is_closing() and self.farewell.stage is not Stage.ENDED:
+            self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._lane is not None:
-            self._lane.resume_writing()
+        self._read_again()
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+        self._lane.resume_writing()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._keepalive is not None:
             self._keepalive.stop()
+        if self._refused:
+            return
+        self._read_again()
         self.farewell.connection_lost()
-        if self._lane is not None:
-            self._lane.connection_lost()
+        self._lane.connection_lost()
         super().connection_lost(exc)
         self._server.lost(self)
+
+    def depart(self) -> None:
+        """Tells the client to go elsewhere, and ends when its calls are answered."""
+        self.farewell.begin()
+        self._allowance.closing.begin()
 
     def cut_off(self) -> None:
         """Closes it now, whatever the client has not read yet."""
@@ -270,13 +320,61 @@ class _Connection(H2Protocol):
         logger.debug("a client is gone without a word: it was pinged and did not answer")
         self.cut_off()
 
+    def check(self, now: float) -> None:
+        """Does what is due by now."""
+        self._allowance.budget.refill(now - self._refilled_at)
+        self._refilled_at = now
+        unread = None if self.connection.write_ready.is_set() else self._transport.get_write_buffer_size()
+        if unread is not None and self._keepalive is not None:
+            self._keepalive.heard()  # what it says is not read, since it does not read
+        last_call_at = self.connection.last_stream_created or 0.0
+        seen = Seen(self._lane.heard, self._lane.partial, self.open_calls, last_call_at, unread)
+        match self._tenure.due(now, seen):
+            case Due.CUT:
+                logger.debug("a client is cut off: it neither says nor reads anything")
+                self.cut_off()
+            case Due.DEPART:
+                self.depart()
+        if not self.connection.is_closing() and self.farewell.stage is not Stage.ENDED:
+            self._lane.check(now)
+
+    def _read_again(self) -> None:
+        if self._unread is not None:
+            self._unread.end()
+            self._unread = None
+
+    def _end_for(self, reason: str) -> None:
+        """Ends it with the GOAWAY that h2 has prepared, and which the client is given time to read: to close a
+        socket with something unread in it makes the kernel send a reset, which overtakes what was written."""
+        if self.connection.is_closing():
+            self.processor.close(reason)
+            return
+        self.connection.flush()
+        self.farewell.stage = Stage.ENDED
+        self.farewell.connection_lost()
+        self._lane.connection_lost()
+        self._calls.close()
+        for stream in self.processor.streams.values():
+            stream.__terminated__(reason)
+        try:
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+        except OSError:  # the client was faster
+            self._transport.abort()
+        else:
+            asyncio.get_running_loop().call_later(_LAST_WORD_S, self._transport.abort)
+
 
 class _Events(EventsProcessor):
     """What HTTP/2 frames mean, with gaps of grpclib's closed."""
 
-    def __init__(self, handler: _Handler, connection: Any, farewell: Farewell) -> None:
+    def __init__(
+        self, handler: _Handler, connection: Connection, farewell: Farewell, others: Callable[[], int]
+    ) -> None:
         super().__init__(handler, connection)
         self._farewell = farewell
+        self._others = others  # how many calls the lane has
+        self._allowance = handler.allowance
 
     def process(self, event: Event) -> None:
         # grpclib 0.4.9 ends the connection at the frames of an extension, which RFC 9113 (5.5) says to ignore: so
@@ -285,9 +383,20 @@ class _Events(EventsProcessor):
             super().process(event)
 
     def process_request_received(self, event: RequestReceived) -> None:
+        h2 = self.connection._connection
+        if len(self.streams) + self._others() >= STREAMS_MAX:
+            self._allowance.budget.spend(LOST_TASK)
+            h2.reset_stream(event.stream_id, ErrorCodes.REFUSED_STREAM)
+            return
         stream = self.connection.create_stream(stream_id=event.stream_id)
-        stream.buffer = Inbox(partial(self._credit, event.stream_id))
+        stream.buffer = Inbox(partial(self._credit, event.stream_id), self._allowance.bodies)
         self.handler.accept(stream, event.headers, self.register(stream))  # type: ignore[arg-type] # are text
+
+    def process_stream_reset(self, event: StreamReset) -> None:
+        if not event.remote_reset:
+            # The client broke a rule, and h2 reset the stream: as cheap a way to begin calls for nothing.
+            self._allowance.budget.spend(LOST_TASK)
+        super().process_stream_reset(event)
 
     def process_data_received(self, event: DataReceived) -> None:
         # The connection's window is given back at once, else a stream that is not read would hold up all others of

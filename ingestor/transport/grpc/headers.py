@@ -13,15 +13,29 @@ from types import MappingProxyType
 
 from loguru import logger
 
-from ingestor.errors import Invalid
+from ingestor.errors import Invalid, TooLarge
 from ingestor.metadata import Value
+from ingestor.transport.bounds import HEADER_BYTES_MAX
 from ingestor.transport.timeouts import seconds_of
 
 _GRPCLIB = "grpc-python-grpclib/"
 _OF_THE_PROTOCOL = frozenset(("te", "content-type", "user-agent"))
 _BINARY = "-bin"
+_ENTRY_BYTES = 32
 _NAME, _TEXT = re.compile(r"[0-9a-z_.-]+"), re.compile(r"[ -~]+")
 NO_METADATA: Mapping[str, Sequence[Value]] = MappingProxyType({})
+
+
+def header_bytes(headers: Iterable[tuple[str | bytes, str | bytes]]) -> int:
+    """What they take, as RFC 9113 counts it (6.5.2)."""
+    return sum(len(name) + len(value) + _ENTRY_BYTES for name, value in headers)
+
+
+def check_headers(headers: Iterable[tuple[str, str]]) -> None:
+    """Raises TooLarge when they take more than HEADER_BYTES_MAX."""
+    if (size := header_bytes(headers)) > HEADER_BYTES_MAX:
+        msg = f"the headers take {size} bytes, {HEADER_BYTES_MAX} at most"
+        raise TooLarge(msg)
 
 
 def not_grpc(headers: Mapping[str, str]) -> tuple[int, str] | None:
@@ -46,6 +60,11 @@ def timeout_s(headers: Mapping[str, str]) -> float | None:
     """The seconds that the client gives the call, if it says so. Raises Invalid for what is not a timeout."""
     text = headers.get("grpc-timeout")
     return None if text is None else seconds_of(text)
+
+
+def gzips(headers: Mapping[str, str]) -> bool:
+    """Whether the request's messages may be in gzip."""
+    return headers.get("grpc-encoding") == "gzip"
 
 
 def from_grpclib(headers: Mapping[str, str]) -> bool:

@@ -15,6 +15,8 @@ Invariants:
 - A call is in `_calls` from its HEADERS until its answer is handed to the transport, the client resets it, or the
   connection is gone; never longer. They count against the limit of concurrent streams, also while the client does
   not read, which bounds what can wait to be sent.
+- What a client sends beside calls is paid for from the connection's budget (`floods`); with nothing left in it, the
+  connection ends before the next frame is looked at.
 """
 
 from __future__ import annotations
@@ -39,38 +41,63 @@ from ingestor.deadline import CALLER_SAYS
 from ingestor.errors import Refusal
 from ingestor.metadata import METADATA, CallMetadata, Value
 from ingestor.transport.admission import OPEN, Admission, Gate
+from ingestor.transport.bounds import STREAMS_MAX
+from ingestor.transport.compression import inflated_aside
 from ingestor.transport.grpc import wire
+from ingestor.transport.grpc.allowance import Allowance
 from ingestor.transport.grpc.calls import Method, told, too_late
 from ingestor.transport.grpc.farewell import Farewell, Stage
+from ingestor.transport.grpc.floods import ANSWER, LOST_TASK
 from ingestor.transport.grpc.framing import Framing
 from ingestor.transport.grpc.headers import encoded, sendable
-from ingestor.transport.grpc.opening import Header, Opening, Request, SharedDecoder, valid_trailers
+from ingestor.transport.grpc.opening import (
+    BLOCK_BYTES_MAX,
+    Header,
+    Opening,
+    Request,
+    SharedDecoder,
+    valid_trailers,
+)
+from ingestor.transport.holding import Held
 from ingestor.transport.observing import CANCELLED, Observers
+from ingestor.transport.slowness import stood_still, too_slow
+from ingestor.transport.stalls import Stall
 from ingestor.transport.status import InternalFault
 from ingestor.transport.tls import peer_names
 
 _RESPONSE = ((":status", "200"), ("content-type", "application/grpc+proto"))
 _HEADERS_BLOCK = wire.literals(_RESPONSE)
 _OK_BLOCK = wire.literals([("grpc-status", "0")])
+# A piece of a request costs the client more than us, unless it is as small as that.
+_TINY_BYTES = 16
+# Of other frames, as many as a PING has and some more.
+_COST_BYTES = 64
+# Who gives up a call sooner has hardly wanted its answer.
+_WANTED_S = 1.0
 
 
 class _Call:
-    """One call, which began when its headers came. `uncredited` are the request's bytes that the client was not
-    told yet it may send again; `sent` are those of the answer, and `credit` how many of them we were told we may
-    beyond a stream's first window."""
+    """One call, which began when its headers came. `sent` are the answer's bytes, and `credit` how many of them we
+    were told we may beyond a stream's first window. `window` is what the client may send of the request; `held` are
+    its bytes as long as it has not come whole."""
 
     __slots__ = (
-        *("began_at", "caller", "credit", "expired", "framing", "opening", "sent"),
-        *("stream_id", "task", "timer", "uncredited", "unsent"),
+        *("began_at", "caller", "credit", "expired", "framing", "held", "opening", "sent"),
+        *("stall", "stream_id", "task", "timer", "unsent", "window"),
     )
 
-    def __init__(self, stream_id: int, opening: Opening, framing: Framing, began_at: float) -> None:
+    def __init__(
+        self, stream_id: int, opening: Opening, framing: Framing, began_at: float, window: int
+    ) -> None:
         self.began_at = began_at
         self.caller = ANYBODY
         self.stream_id = stream_id
         self.opening = opening
         self.framing: Framing | None = framing  # until the request has ended, or is not listened to any more
-        self.uncredited = self.sent = self.credit = 0
+        self.window = window
+        self.sent = self.credit = 0
+        self.held: Held | None = None
+        self.stall: Stall | None = None
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.expired = False
@@ -88,6 +115,17 @@ class _Answer:
         self.block: bytes | None = block
         self.message = message
         self.resets = resets
+
+
+class _Trailing:
+    """A request's trailers, of which not all have come."""
+
+    __slots__ = ("block", "call", "ends")
+
+    def __init__(self, call: _Call, block: bytearray, *, ends: bool) -> None:
+        self.call = call
+        self.block = block
+        self.ends = ends
 
 
 class Lanes:
@@ -124,9 +162,17 @@ class Lane:
     """The lane of one connection. `feed` gets all that the client sends."""
 
     def __init__(
-        self, lanes: Lanes, connection: Connection, processor: EventsProcessor, farewell: Farewell
+        self,
+        lanes: Lanes,
+        connection: Connection,
+        processor: EventsProcessor,
+        farewell: Farewell,
+        allowance: Allowance,
     ) -> None:
         self._lanes = lanes
+        self._bounds = allowance.bounds
+        self._bodies = allowance.bodies
+        self._budget = allowance.budget
         self._connection = connection
         self._processor = processor
         self._farewell = farewell
@@ -139,6 +185,9 @@ class Lane:
         self._unread = b""
         self._preface_left = wire.PREFACE_BYTES
         self._in_header_block = False
+        self._block_bytes = 0
+        self._trailing: _Trailing | None = None
+        self.heard = 0  # packets that ended a frame
         self._out: list[bytes] = []
         self._names = peer_names(connection._transport)
         self._some_ended = False  # calls, of which the farewell does not know yet
@@ -153,6 +202,11 @@ class Lane:
         """How many calls are under way."""
         return len(self._calls)
 
+    @property
+    def partial(self) -> bool:
+        """Whether a frame or a header block has begun, and has yet to end."""
+        return bool(self._unread) or self._in_header_block
+
     def feed(self, data: bytes) -> None:
         """Takes what is the lane's out of these bytes and gives the rest to h2. Raises ProtocolError for what ends
         the connection."""
@@ -163,6 +217,7 @@ class Lane:
         if self._unread:
             data = self._unread + data
         at, end = 0, len(data)
+        budget = self._budget
         while end - at >= wire.FRAME_HEADER_BYTES:
             start = wire.read_start(data, at)
             if start.length > self._h2.max_inbound_frame_size:
@@ -176,6 +231,10 @@ class Lane:
                 if not self._writable:
                     return
             at = after
+            if budget.left < 0:
+                msg = "too many frames that ask for nothing"
+                raise self._connection_error(ErrorCodes.ENHANCE_YOUR_CALM, msg)
+        self.heard += at > 0
         self._unread = data[at:]
         if self._blocked:
             self._push()  # the client's windows may have grown
@@ -200,38 +259,103 @@ class Lane:
             self._processor.process(event)
         self._connection.flush()
 
+    def check(self, now: float) -> None:
+        """Lets go of requests that don't come to their end, and of answers that are not read."""
+        for call in tuple(self._calls.values()):
+            if now - call.began_at <= self._bounds.request_timeout_s:
+                break
+            if call.framing is not None:
+                self._give_up(call, too_slow(self._bounds.request_timeout_s))
+        if not self._connection.write_ready.is_set():
+            return  # the connection as a whole is waited for
+        for call in tuple(self._blocked.values()):
+            if call.stall is None:
+                call.stall = Stall(self._bounds.send_timeout_s)
+            if call.stall.is_over(now, -call.sent):
+                self._reset(call.stream_id, ErrorCodes.CANCEL)
+                self._drop(call)
+
     def _took(self, start: wire.Start, data: bytes, body: int, after: int) -> bool:
         """Whether the frame is the lane's; then it is dealt with."""
         length, type_, flags, stream_id = start
         if self._in_header_block:
-            self._in_header_block = not (type_ == wire.CONTINUATION and flags & wire.END_HEADERS)
-            return False
+            return self._took_continuation(start, data[body:after])
         if not stream_id:
             return self._took_common(start, data[body:after])
         call = self._calls.get(stream_id)
         if type_ == wire.HEADERS:
             return self._took_headers(call, start, data[body:after])
+        if type_ != wire.DATA:
+            self._budget.spend(self._cost(call, start))
+        elif length < _TINY_BYTES and not flags & wire.END_STREAM:
+            self._budget.spend()
         if call is None:
-            # What was under way when the lane reset the stream, which grpc's clients know about already.
-            ignored = (
-                type_ == wire.DATA
-                and self._h2._closed_streams.get(stream_id) is StreamClosedBy.SEND_RST_STREAM
-            )
-            if ignored:
-                self._credit(length)
-            return ignored
-        if type_ == wire.DATA:
-            self._data(call, start, memoryview(data)[body:after])
-        elif type_ == wire.RST_STREAM and length == wire.NUMBER_BYTES:
+            return self._took_late(start)
+        return self._took_of(call, start, memoryview(data)[body:after])
+
+    def _took_late(self, start: wire.Start) -> bool:
+        # What was under way when the lane reset the stream, which grpc's clients know about already.
+        ignored = (
+            start.type == wire.DATA
+            and self._h2._closed_streams.get(start.stream_id) is StreamClosedBy.SEND_RST_STREAM
+        )
+        if ignored:
+            self._credit(start.length)
+        elif start.stream_id not in self._processor.streams:
+            self._budget.spend()  # h2 may have to answer it
+        return ignored
+
+    def _took_of(self, call: _Call, start: wire.Start, payload: memoryview) -> bool:
+        if start.type == wire.DATA:
+            self._data(call, start, payload)
+        elif start.type == wire.RST_STREAM and start.length == wire.NUMBER_BYTES:
             self._drop(call)
-        elif type_ == wire.WINDOW_UPDATE and length == wire.NUMBER_BYTES:
-            self._credited(call, int.from_bytes(data[body:after]) & wire.WINDOW_MAX)
+        elif start.type == wire.WINDOW_UPDATE and start.length == wire.NUMBER_BYTES:
+            self._credited(call, int.from_bytes(payload) & wire.WINDOW_MAX)
         else:
             return False
         return True
 
+    def _cost(self, call: _Call | None, start: wire.Start) -> int:
+        """What a frame costs that is neither headers nor data."""
+        if start.type != wire.RST_STREAM:
+            return 1 + start.length // _COST_BYTES
+        began_at: float | None
+        if call is not None:
+            began_at, has_task = call.began_at, call.task is not None
+        else:
+            stream = self._processor.streams.get(start.stream_id)
+            began_at, has_task = (None if stream is None else stream.created), stream is not None
+        # A caller whose time is over gives its calls up, and pays nothing for that.
+        if began_at is not None and time.monotonic() - began_at >= _WANTED_S:
+            return 0
+        return LOST_TASK if has_task else 1
+
+    def _took_continuation(self, start: wire.Start, payload: bytes) -> bool:
+        trailing = self._trailing
+        if start.type != wire.CONTINUATION and trailing is None:
+            self._in_header_block = False
+            return False  # h2 says what is wrong
+        if start.type != wire.CONTINUATION or (trailing and start.stream_id != trailing.call.stream_id):
+            raise self._connection_error(ErrorCodes.PROTOCOL_ERROR, "a header block is interrupted")
+        self._budget.spend()
+        self._block_bytes += start.length
+        if self._block_bytes > BLOCK_BYTES_MAX:
+            raise self._connection_error(ErrorCodes.ENHANCE_YOUR_CALM, "a header block is too long")
+        ends = bool(start.flags & wire.END_HEADERS)
+        self._in_header_block = not ends
+        if trailing is None:
+            return False
+        trailing.block += payload
+        if ends:
+            self._trailing = None
+            request = self._request(bytes(trailing.block))
+            self._trailers(trailing.call, request.headers, ends=trailing.ends)
+        return True
+
     def _took_common(self, start: wire.Start, payload: bytes) -> bool:
         """What clients send all the time beside calls: they measure the round trip, and credit what they read."""
+        self._budget.spend(1 + start.length // _COST_BYTES)
         if start.type == wire.PING and start.length == wire.PING_BYTES and not start.flags:
             self._send(wire.frame(wire.PING, wire.ACK, 0, payload))
             return True
@@ -246,16 +370,20 @@ class Lane:
 
     def _took_headers(self, call: _Call | None, start: wire.Start, payload: bytes) -> bool:
         flags, stream_id = start.flags, start.stream_id
-        if not flags & wire.END_HEADERS:
-            self._in_header_block = True
-            return False
         padding = 0
         if flags & wire.PADDED:
             padding, payload = payload[0] if payload else 0, payload[1:]
         before = wire.PRIORITY_BYTES if flags & wire.PRIORITY else 0
-        if before + padding > len(payload):
-            return False  # h2 says what is wrong
-        request = self._request(payload[before : len(payload) - padding])
+        whole = bool(flags & wire.END_HEADERS)
+        if not whole:
+            self._in_header_block, self._block_bytes = True, start.length
+        if before + padding > len(payload) or not (whole or call):
+            return False  # h2 says what is wrong, or has the block alone
+        block = payload[before : len(payload) - padding]
+        if not whole and call is not None:
+            self._trailing = _Trailing(call, bytearray(block), ends=bool(flags & wire.END_STREAM))
+            return True
+        request = self._request(block)
         if call is not None:
             self._trailers(call, request.headers, ends=bool(flags & wire.END_STREAM))
             return True
@@ -266,6 +394,8 @@ class Lane:
             if not self._farewell.refuses:
                 self._open(stream_id, request.opening)
                 return True
+        if not new:
+            self._budget.spend()
         self._decoder.decoded = request.headers
         return False
 
@@ -280,11 +410,13 @@ class Lane:
         if h2.state_machine.state is ConnectionState.IDLE:
             h2.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
         h2.highest_inbound_stream_id = stream_id
-        if len(self._calls) + len(self._processor.streams) >= h2.local_settings.max_concurrent_streams:
+        if len(self._calls) + len(self._processor.streams) >= STREAMS_MAX:
+            self._budget.spend()
             self._reset(stream_id, ErrorCodes.REFUSED_STREAM)
             return
         now = self._connection.last_stream_created = time.monotonic()
-        call = _Call(stream_id, opening, Framing(self._lanes.message_bytes_max), now)
+        framing = Framing(self._lanes.message_bytes_max, gzip=opening.gzip)
+        call = _Call(stream_id, opening, framing, now, h2.local_settings.initial_window_size)
         self._calls[stream_id] = call
         if opening.timeout_s is not None:
             call.timer = self._loop.call_later(opening.timeout_s, self._expire, call)
@@ -304,15 +436,17 @@ class Lane:
 
     def _trailers(self, call: _Call, headers: list[Header], *, ends: bool) -> None:
         """gRPC's requests have none; those of HTTP/2 end the request."""
+        if self._calls.get(call.stream_id) is not call:
+            return  # it was given up while they came
         if ends and call.framing is not None and valid_trailers(headers):
             self._more(call, memoryview(b""), ends=True)
         else:
-            self._reset(call.stream_id, ErrorCodes.PROTOCOL_ERROR)
-            self._drop(call)
+            self._end_wrong(call, ErrorCodes.PROTOCOL_ERROR)
 
     def _data(self, call: _Call, start: wire.Start, payload: memoryview) -> None:
         ends = bool(start.flags & wire.END_STREAM)
-        self._received(call, start.length, ends=ends)
+        self._credit(start.length)
+        call.window -= start.length
         if start.flags & wire.PADDED:
             padding = payload[0] if payload else 0
             if padding >= start.length:
@@ -321,8 +455,7 @@ class Lane:
         if call.framing is not None:
             self._more(call, payload, ends=ends)
         elif call.task is not None:
-            self._reset(call.stream_id, ErrorCodes.STREAM_CLOSED)  # data behind the request's end
-            self._drop(call)
+            self._end_wrong(call, ErrorCodes.STREAM_CLOSED)  # data behind the request's end
 
     def _more(self, call: _Call, payload: memoryview, *, ends: bool) -> None:
         """More of the request, or all of it: then its method runs."""
@@ -331,23 +464,51 @@ class Lane:
             call.framing.add(payload)
             message = call.framing.complete() if ends else None
         except Refusal as refusal:
-            call.framing = None
+            self._heard_out(call)
             self._refuse(call, told(refusal, call.opening.path), resets=not ends)
             return
-        if message is not None:
-            call.framing = None
-            call.task = self._loop.create_task(self._serve(call, message))
-            self._lanes.tasks.add(call.task)
-            call.task.add_done_callback(partial(self._ended, call))
+        if message is None:
+            self._wait_for_more(call, len(payload))
+            return
+        deflated = call.framing.deflated
+        self._heard_out(call)
+        call.task = self._loop.create_task(self._serve(call, message, deflated=deflated))
+        self._lanes.tasks.add(call.task)
+        call.task.add_done_callback(partial(self._ended, call))
 
-    def _received(self, call: _Call, size: int, *, ends: bool) -> None:
-        """Flow control of what came in: the client may send as much again. What all requests together hold is
-        bounded by their number and by that of a message's bytes."""
-        self._credit(size)
-        call.uncredited += size
-        if call.uncredited > self._h2.local_settings.initial_window_size // 2 and not ends:
-            self._send(wire.number_frame(wire.WINDOW_UPDATE, call.stream_id, call.uncredited))
-            call.uncredited = 0
+    def _wait_for_more(self, call: _Call, size: int) -> None:
+        """So many bytes came that are no whole request. Once its size is known, the client may send all of it."""
+        if call.held is None:
+            call.held = self._bodies.begin(partial(self._make_room, call))
+        call.held.grow(size)
+        if call.framing is None:
+            return  # there was no room for it
+        usual, missing = self._h2.local_settings.initial_window_size, call.framing.missing
+        if call.window < max(usual // 2, missing):
+            increment = max(usual, missing) - call.window
+            call.window += increment
+            self._send(wire.number_frame(wire.WINDOW_UPDATE, call.stream_id, increment))
+
+    def _heard_out(self, call: _Call) -> None:
+        """The request is whole, or not listened to any more."""
+        call.framing = None
+        if call.held is not None:
+            call.held.end()
+
+    def _make_room(self, call: _Call) -> None:
+        self._give_up(call, stood_still())
+
+    def _give_up(self, call: _Call, refusal: Refusal) -> None:
+        """The request does not come to its end."""
+        self._heard_out(call)
+        self._refuse(call, told(refusal, call.opening.path), resets=True)
+
+    def _end_wrong(self, call: _Call, code: ErrorCodes) -> None:
+        """The client breaks HTTP/2 on this stream. To make us reset calls is as cheap as to reset them
+        (CVE-2025-8671)."""
+        self._budget.spend(LOST_TASK)
+        self._reset(call.stream_id, code)
+        self._drop(call)
 
     def _credit(self, size: int) -> None:
         manager = self._h2._inbound_flow_control_window_manager
@@ -362,16 +523,17 @@ class Lane:
         window = self._h2.remote_settings.initial_window_size + call.credit - call.sent
         if not increment or window > wire.WINDOW_MAX:
             code = ErrorCodes.FLOW_CONTROL_ERROR if increment else ErrorCodes.PROTOCOL_ERROR
-            self._reset(call.stream_id, code)
-            self._drop(call)
+            self._end_wrong(call, code)
 
-    async def _serve(self, call: _Call, message: bytes) -> None:
+    async def _serve(self, call: _Call, message: bytes, *, deflated: bool) -> None:
         if call.timer is not None:
             CALLER_SAYS.set(True)  # this task serves this call alone
         metadata = CallMetadata(call.opening.metadata)
         METADATA.set(metadata)
         CALLER.set(call.caller)
         try:
+            if deflated:
+                message = await inflated_aside(message, self._lanes.message_bytes_max)
             serving = call.opening.method(message)
             del message  # the method may wait for long
             response = await serving
@@ -398,7 +560,7 @@ class Lane:
         """Its time is over."""
         call.expired = True
         if call.task is None:
-            call.framing = None
+            self._heard_out(call)
             self._refuse(call, too_late(), resets=True)
         else:
             call.task.cancel()
@@ -439,7 +601,10 @@ class Lane:
                 wire.frame(wire.HEADERS, wire.END_HEADERS | wire.END_STREAM, call.stream_id, _OK_BLOCK)
             )
         if answer.resets:
+            self._budget.spend()
             self._reset(call.stream_id, ErrorCodes.NO_ERROR)
+        else:
+            self._budget.left += ANSWER
         self._over(call, answer.code)
         return True
 
@@ -483,6 +648,7 @@ class Lane:
         self._loop.call_soon(self._tell_farewell)
 
     def _let_go(self, call: _Call) -> None:
+        self._heard_out(call)
         if call.timer is not None:
             call.timer.cancel()
         if call.task is not None:

@@ -4,7 +4,7 @@ whether they open an ordinary unary call.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -16,10 +16,13 @@ from hpack import Decoder
 from ingestor.errors import Invalid
 from ingestor.metadata import Value
 from ingestor.transport.admission import Admission
+from ingestor.transport.bounds import HEADER_BYTES_MAX
 from ingestor.transport.grpc.calls import Method
 from ingestor.transport.grpc.headers import (
     check_ascii,
     from_grpclib,
+    gzips,
+    header_bytes,
     not_grpc,
     received_metadata,
     timeout_s,
@@ -31,6 +34,9 @@ _REQUEST_HEADERS = HeaderValidationFlags(
     is_client=False, is_trailer=False, is_response_header=False, is_push_promise=False
 )
 _TRAILERS = _REQUEST_HEADERS._replace(is_trailer=True)
+# What is read of a header block. Beyond HEADER_BYTES_MAX its call alone is refused; beyond this the compression
+# state is lost, and with it the connection.
+BLOCK_BYTES_MAX = 160 * 1024
 # Header blocks that are remembered for a connection, and the longest of them: clients repeat a few.
 _BLOCKS_MAX, _BLOCK_BYTES_MAX = 32, 512
 
@@ -43,6 +49,7 @@ class Opening:
     method: Method
     timeout_s: float | None
     from_grpclib: bool
+    gzip: bool
     metadata: Mapping[str, Sequence[Value]]
     admission: Admission | None = None
 
@@ -62,7 +69,7 @@ class SharedDecoder(Decoder):
     """
 
     def __init__(self, replaced: Decoder) -> None:
-        super().__init__(replaced.max_header_list_size)
+        super().__init__(BLOCK_BYTES_MAX)
         self.max_allowed_table_size = replaced.max_allowed_table_size
         self.decoded: list[Header] | None = None
         self.remembered: dict[bytes, Request] = {}
@@ -105,9 +112,9 @@ def valid_trailers(headers: Iterable[Header]) -> bool:
     return _valid(headers, _TRAILERS)
 
 
-def _opening(headers: Iterable[Header], methods: Mapping[str, Method]) -> Opening | None:
+def _opening(headers: Collection[Header], methods: Mapping[str, Method]) -> Opening | None:
     """None for whatever is not an ordinary call, be it good or bad: that goes grpclib's way."""
-    if not _valid(headers, _REQUEST_HEADERS):
+    if header_bytes(headers) > HEADER_BYTES_MAX or not _valid(headers, _REQUEST_HEADERS):
         return None
     try:
         request = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
@@ -119,7 +126,7 @@ def _opening(headers: Iterable[Header], methods: Mapping[str, Method]) -> Openin
     method = methods.get(request[":path"])
     if method is None or seconds == 0 or not_grpc(request) is not None or "content-length" in request:
         return None
-    return Opening(request[":path"], method, seconds, from_grpclib(request), metadata)
+    return Opening(request[":path"], method, seconds, from_grpclib(request), gzips(request), metadata)
 
 
 def _valid(headers: Iterable[Header], flags: HeaderValidationFlags) -> bool:

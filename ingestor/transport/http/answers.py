@@ -9,7 +9,8 @@ from typing import TypeGuard
 from aiohttp import web
 
 from ingestor.errors import Refusal
-from ingestor.transport.http.compression import GZIP, deflated, takes_gzip
+from ingestor.transport.compression import GZIP
+from ingestor.transport.http.compression import deflated, takes_gzip
 from ingestor.transport.status import answer_to, headers_of, json_of
 
 JSON = "application/json"

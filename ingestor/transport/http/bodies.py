@@ -11,8 +11,11 @@ from collections.abc import AsyncGenerator
 from aiohttp import StreamReader, web
 
 from ingestor.errors import Invalid, TooLarge, WrongMediaType
+from ingestor.transport.compression import GZIP, inflated_aside
 from ingestor.transport.http.answers import JSON
-from ingestor.transport.http.compression import GZIP, NAMES, inflated
+from ingestor.transport.http.compression import NAMES
+from ingestor.transport.share import Share
+from ingestor.transport.slowness import coming, held, stood_still
 from ingestor.transport.transcoding import printable
 
 # `curl -d` says form-urlencoded unless told otherwise, and means JSON.
@@ -22,9 +25,6 @@ _CONTINUE = "100-continue"
 
 # Blank lines are nobody's turn, and a thousand of them some 0.2 ms.
 _LINES_A_TURN = 1_000
-
-# gzip makes a thousandth of zeros at the best: these are some 2 ms.
-_INFLATED_HERE_MAX = 2048
 
 
 def coding_of(request: web.BaseRequest, media_type: str = JSON) -> str:
@@ -51,11 +51,7 @@ def coding_of(request: web.BaseRequest, media_type: str = JSON) -> str:
 
 async def decoded(body: bytes, coding: str, bytes_max: int) -> bytes:
     """The body out of this coding. Raises TooLarge or Invalid."""
-    if not coding:
-        return body
-    if len(body) > _INFLATED_HERE_MAX:
-        return await asyncio.to_thread(inflated, body, bytes_max)
-    return inflated(body, bytes_max)
+    return await inflated_aside(body, bytes_max) if coding else body
 
 
 def unknown_expectation(request: web.BaseRequest) -> str | None:
@@ -76,36 +72,40 @@ def body_at_hand(request: web.BaseRequest, bytes_max: int) -> bytes | None:
     return body
 
 
-async def read_body(request: web.BaseRequest, bytes_max: int) -> bytes:
-    """The whole body. Raises TooLarge, as soon as that is known, or Invalid."""
+async def read_body(request: web.BaseRequest, bytes_max: int, share: Share) -> bytes:
+    """The whole body. Raises TooLarge, as soon as that is known, SentTooSlowly, Overloaded or Invalid."""
     if (request.content_length or 0) > bytes_max:
         raise _too_large(bytes_max)
     try:
         await invite(request)
-        return await _rest(request.content, bytes_max)
+        return await _rest(request.content, bytes_max, share)
     except (ConnectionError, web.RequestPayloadError):
         # Of a client that is gone nobody reads this; another one broke the rules of its transfer coding.
         msg = "the body ended before its end"
         raise Invalid(msg) from None
 
 
-async def _rest(content: StreamReader, bytes_max: int) -> bytes:
+async def _rest(content: StreamReader, bytes_max: int, share: Share) -> bytes:
     body = bytearray()
-    while chunk := await content.readany():
-        body += chunk
-        if len(body) > bytes_max:
-            break
+    async with held(share.receiving, share.bounds.request_timeout_s) as holding:
+        while len(body) <= bytes_max and (chunk := await content.readany()):
+            body += chunk
+            holding.grow(len(chunk))
     if len(body) > bytes_max:
         raise _too_large(bytes_max)
     return bytes(body)
 
 
-async def lines(content: StreamReader, bytes_max: int) -> AsyncGenerator[bytes, None]:
+async def lines(content: StreamReader, bytes_max: int, share: Share) -> AsyncGenerator[bytes, None]:
     """The lines of a body as they come, without their ends and without those that are blank. Raises TooLarge for
-    one of more than `bytes_max`, and Invalid."""
+    one of more than `bytes_max`, SentTooSlowly for one that does not come to its end, Overloaded, and Invalid."""
     begun = bytearray()
+    holding = share.receiving.begin(begun.clear)
     try:
-        while chunk := await content.readany():
+        while chunk := await _more(content, begun, share.bounds.request_timeout_s):
+            if holding.ended:
+                raise stood_still()
+            lying = len(begun)
             *whole, rest = chunk.split(b"\n")
             for number, line in enumerate(whole, 1):
                 if not number % _LINES_A_TURN:
@@ -119,11 +119,22 @@ async def lines(content: StreamReader, bytes_max: int) -> AsyncGenerator[bytes, 
             begun += rest
             if len(begun) > bytes_max:
                 raise _too_large(bytes_max, "a line")
+            holding.grow(len(begun) - lying)
     except (ConnectionError, web.RequestPayloadError):
         msg = "the body ended before its end"
         raise Invalid(msg) from None
+    finally:
+        holding.end()
     if begun.strip():
         yield bytes(begun)
+
+
+async def _more(content: StreamReader, begun: bytearray, line_s: float) -> bytes:
+    """What comes next: whenever it likes, unless a line has begun."""
+    if not begun:
+        return await content.readany()
+    async with coming(line_s):
+        return await content.readany()
 
 
 def _too_large(bytes_max: int, what: str = "the body") -> TooLarge:

@@ -7,23 +7,38 @@ and logs an ERROR with a traceback, so that a port scan fills the log.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, cast
 
 from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError, InvalidHeader, InvalidURLError, LineTooLong
 from aiohttp.web_protocol import _ErrInfo
 from loguru import logger
 
-from ingestor.errors import Invalid
-from ingestor.transport.http.answers import refuse
-from ingestor.transport.status import InternalFault
+from ingestor.errors import Invalid, Refusal, SentTooSlowly, TooLarge, Unavailable
+from ingestor.transport.bounds import HEADER_BYTES_MAX
+from ingestor.transport.holding import Held
+from ingestor.transport.http.answers import JSON, refuse
+from ingestor.transport.share import Share
+from ingestor.transport.stalls import Stall
+from ingestor.transport.status import InternalFault, json_of
 from ingestor.transport.tls import listening
 from ingestor.transport.transcoding import printable
 
+# Two numbers, to tell by: aiohttp says no more of what is too long.
+_LINE_BYTES_MAX, _FIELD_BYTES_MAX = 8192, 8190
+_HEADERS_MAX = 128  # aiohttp's own
+_TOO_MANY = "Too many headers received"
+# Who is idle for less may be about to ask for something.
+_IDLE_LONG_S = 1.0
+# What a client has to read why its connection ends.
+_LAST_WORD_S = 2.0
+_LINGER_BUFFER_BYTES = 2**16
+
 # Where aiohttp's own message repeats what was sent.
 _REASONS: dict[type[HttpProcessingError], str] = {
-    LineTooLong: "its first line or a header is too long",
     InvalidHeader: "a header is malformed",
     InvalidURLError: "its target is no URL",
 }
@@ -32,15 +47,42 @@ _REASONS: dict[type[HttpProcessingError], str] = {
 class Connections(web.Server):
     """All connections of one server; each request goes to `handler`. Made within a running loop."""
 
-    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
+    def __init__(
+        self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], share: Share
+    ) -> None:
         # Who is gone waits for nothing: its call ends as one over gRPC does.
         super().__init__(handler, handler_cancellation=True)
+        self.share = share
 
     def __call__(self) -> web.RequestHandler:
         """A protocol for a new connection. Bodies come as they were sent: what aiohttp inflates it does not check
         to the end."""
         loop = asyncio.get_running_loop()
-        return _Connection(self, loop=loop, access_log=None, auto_decompress=False)  # type: ignore[arg-type] # no log
+        return _Connection(
+            self,
+            loop=loop,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=self.share.bounds.idle_s,
+            lingering_time=_LAST_WORD_S,
+            max_line_size=_LINE_BYTES_MAX,
+            max_field_size=_FIELD_BYTES_MAX,
+        )
+
+    def looked_after(self) -> list[_Connection]:
+        """Those that are open."""
+        return [connection for connection in self._connections if isinstance(connection, _Connection)]
+
+    def has_room(self) -> bool:
+        """Whether one more connection can be served. If need be, one that has long been idle makes room."""
+        if len(self._connections) < self.share.bounds.connections_max:
+            return True
+        idle = [connection for connection in self.looked_after() if connection.is_idle]
+        longest = min(idle, key=lambda connection: connection.idle_since, default=None)
+        if longest is None or time.monotonic() - longest.idle_since < _IDLE_LONG_S:
+            return False
+        longest.force_close()
+        return True
 
 
 class Site(web.TCPSite):
@@ -57,15 +99,134 @@ class Site(web.TCPSite):
 
 
 class _Connection(web.RequestHandler):
-    __slots__ = ()
+    __slots__ = ("_age_s", "_deaf", "_head_bytes", "_head_since", "_made_at", "_share", "_stall", "_unread")
+
+    def __init__(self, manager: Connections, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._share = manager.share
+        self._age_s = manager.share.age_s()
+        self._stall = Stall(manager.share.bounds.send_timeout_s)
+        self._unread: Held | None = None  # what the client leaves so, when that is much
+        self._made_at = time.monotonic()
+        # Since when the head of a request is waited for, of which so many bytes have come.
+        self._head_since: float | None = self._made_at
+        self._head_bytes = 0
+        self._deaf = False  # the rest of what is sent is thrown away
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for a request."""
+        return self._waiter is not None and not self._waiter.done()
+
+    @property
+    def idle_since(self) -> float:
+        """When it was made, or its last request was answered."""
+        return max(self._made_at, self._next_keepalive_close_time - self._keepalive_timeout)
+
+    @property
+    def is_old(self) -> bool:
+        """Whether it has to end with its next answer."""
+        return bool(self._age_s) and time.monotonic() - self._made_at > self._age_s
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Serves the client, or says at once that there are too many."""
+        assert isinstance(self._manager, Connections)
+        if self._manager.has_room():
+            super().connection_made(transport)
+            return
+        self._manager = None
+        refused = cast("asyncio.Transport", transport)
+        refused.write(_too_many_connections())
+        refused.close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The client is gone."""
+        self._read_again()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Lets whoever waits for the rest of a body know that none will come: aiohttp would have them wait for as
-        long as the client stays."""
+        """Lets whoever waits for the rest of a body know that none will come, where aiohttp would have them wait
+        for as long as the client stays; and notes what has come of a request's head."""
+        if self._deaf:
+            return
+        before = self._request_count
         super().data_received(data)
         if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+            self._linger(self._messages.pop()[0])
             for body in self._unfinished_bodies():
                 body.set_exception(web.RequestPayloadError())
+        elif self._request_count == before and (self.is_idle or not before):
+            # The first bytes may come before aiohttp waits for them.
+            self._head_bytes += len(data)
+            if self._head_since is None:
+                self._head_since = time.monotonic()
+            if self._head_bytes > HEADER_BYTES_MAX:
+                self._refuse(too_many_headers(), 431)
+        else:
+            self._head_since, self._head_bytes = None, 0
+
+    def pause_writing(self) -> None:
+        """The client does not read."""
+        super().pause_writing()
+        if self.transport is not None:
+            self._unread = self._share.unread.begin(self.transport.abort)
+            self._unread.grow(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._read_again()
+        super().resume_writing()
+
+    def check(self, now: float) -> None:
+        """Ends it when its client takes too long: to say what it wants, or to read what it is told."""
+        transport = self.transport
+        if transport is None:
+            return
+        if self._stall.is_over(now, transport.get_write_buffer_size() if self._paused else None):
+            logger.debug("a client is cut off: it does not read")
+            transport.abort()
+        elif self.is_idle and self._head_since is not None:
+            limit_s = self._share.bounds.header_timeout_s
+            if now - self._head_since <= limit_s:
+                return
+            if self._head_bytes:
+                self._refuse(
+                    SentTooSlowly(f"the head of the request did not come whole within {limit_s:g}s"), 408
+                )
+            else:
+                self.force_close()
+
+    def _read_again(self) -> None:
+        if self._unread is not None:
+            self._unread.end()
+            self._unread = None
+
+    def _refuse(self, refusal: Refusal, status: int) -> None:
+        """Answers the request of which the head has begun, and ends."""
+        self._linger(_ErrInfo(status=status, exc=_Refused(refusal, status), message=""))
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _linger(self, message: Any) -> None:
+        """Lets this be answered, and reads on for a while: to close a socket with something unread in it makes the
+        kernel send a reset, which overtakes the answer."""
+        self._deaf = True
+        self._messages.append((message, StreamReader(self, _LINGER_BUFFER_BYTES, loop=self._loop)))
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """The same, and our side ends with what is our last word."""
+        finished = await super().finish_response(request, resp, start_time)
+        if (
+            self._deaf
+            and not self._messages
+            and self.transport is not None
+            and self.transport.can_write_eof()
+        ):
+            with suppress(OSError):  # the client was faster
+                self.transport.write_eof()
+        return finished
 
     def _unfinished_bodies(self) -> list[StreamReader]:
         bodies = [body for _, body in self._messages]
@@ -82,9 +243,9 @@ class _Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Answers what could not be read as a request, and what a handler raised; the connection ends with it."""
         if isinstance(exc, HttpProcessingError):
-            refusal = Invalid(f"not a readable HTTP request: {_reason(exc)}")
-            logger.debug("{} sent what is {}", request.remote, refusal.message)
-            response = refuse(refusal)
+            refusal, fitting = _told(exc)
+            logger.debug("{} sent what is no request: {}", request.remote, refusal.message)
+            response = refuse(refusal, fitting)
         else:
             self.log_exception("an HTTP call failed in a way that was not foreseen", exc_info=exc)
             response = refuse(InternalFault())
@@ -101,6 +262,52 @@ class _Connection(web.RequestHandler):
             logger.debug("an HTTP connection ended early: {}", type(error).__name__)
         else:
             logger.opt(exception=error).error("an HTTP connection failed in a way that was not foreseen")
+
+
+class _Refused(HttpProcessingError):
+    """Where we refuse what aiohttp would go on reading."""
+
+    def __init__(self, refusal: Refusal, status: int) -> None:
+        super().__init__(code=status)
+        self.refusal = refusal
+
+
+def header_bytes(request: web.BaseRequest) -> int:
+    """What the headers of a request take."""
+    return sum([len(name) + len(value) for name, value in request.raw_headers])
+
+
+def too_many_headers() -> TooLarge:
+    """The headers of a request are too large."""
+    return TooLarge(
+        f"the request's headers are too large: {_FIELD_BYTES_MAX} bytes each, {_HEADERS_MAX} of them and"
+        f" {HEADER_BYTES_MAX} bytes in all at most"
+    )
+
+
+def has_to_end(request: web.BaseRequest) -> bool:
+    """Whether the connection of this request has reached its age."""
+    return isinstance(request.protocol, _Connection) and request.protocol.is_old
+
+
+def _too_many_connections() -> bytes:
+    body = json_of(Unavailable("too many connections (CONNECTIONS_MAX)", 1.0)).encode()
+    head = (
+        f"HTTP/1.1 503 Service Unavailable\r\nServer: ingestor\r\nContent-Type: {JSON}\r\nRetry-After: 1\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def _told(error: HttpProcessingError) -> tuple[Refusal, int | None]:
+    """What the caller is told, and the status where HTTP has a closer one than the table of all protocols."""
+    if isinstance(error, _Refused):
+        return error.refusal, error.code
+    if isinstance(error, LineTooLong) and error.args[1] == _LINE_BYTES_MAX:
+        return TooLarge(f"the request's target is too long, {_LINE_BYTES_MAX} bytes at most"), 414
+    if isinstance(error, LineTooLong) or error.message == _TOO_MANY:
+        return too_many_headers(), 431
+    return Invalid(f"not a readable HTTP request: {_reason(error)}"), None
 
 
 def _reason(error: HttpProcessingError) -> str:

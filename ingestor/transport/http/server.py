@@ -26,6 +26,7 @@ from ingestor.errors import (
 )
 from ingestor.metadata import METADATA, CallMetadata, Value
 from ingestor.transport.admission import OPEN, Gate
+from ingestor.transport.bounds import DEFAULT, HEADER_BYTES_MAX
 from ingestor.transport.http.answers import (
     JSON,
     answer,
@@ -43,12 +44,14 @@ from ingestor.transport.http.bodies import (
     read_body,
     unknown_expectation,
 )
-from ingestor.transport.http.connections import Connections, Site
+from ingestor.transport.http.connections import Connections, Site, has_to_end, header_bytes, too_many_headers
 from ingestor.transport.http.cors import Cors, is_preflight
 from ingestor.transport.http.metadata import received, sent
 from ingestor.transport.http.pages import Page, page_response
 from ingestor.transport.http.streams import Gone, Streamed
+from ingestor.transport.looking_after import look_after
 from ingestor.transport.observing import CANCELLED, Observation, Observe, Observers, unobserved
+from ingestor.transport.share import Share
 from ingestor.transport.status import InternalFault, answer_to, headers_of
 from ingestor.transport.streams import Closing, run
 from ingestor.transport.timeouts import seconds_of
@@ -80,6 +83,7 @@ class HttpServer:
         observe: Observe = unobserved,
         cors_origins: Iterable[str] = (),
         gate: Gate = OPEN,
+        share: Share | None = None,
     ) -> None:
         self._gate = gate
         self._router = router
@@ -93,7 +97,10 @@ class HttpServer:
         self._closing = Closing()
         self._calls = 0
         self._idle = asyncio.Event()  # that the last call has ended, when there are no new ones
-        self._runner = web.ServerRunner(Connections(self._handle), shutdown_timeout=_CLOSE_S)
+        self._share = share or Share(DEFAULT)
+        self._connections = Connections(self._handle, self._share)
+        self._runner = web.ServerRunner(self._connections, shutdown_timeout=_CLOSE_S)
+        self._looking: asyncio.Task[None] | None = None
         self._site: web.TCPSite | None = None
 
     async def start(self, host: str, port: int, context: ssl.SSLContext | None = None) -> int:
@@ -104,6 +111,9 @@ class HttpServer:
             await self._site.start()
         except OSError as error:
             raise AddressProblem.listening("HTTP", host, port, error) from error
+        self._looking = asyncio.create_task(
+            look_after(self._connections.looked_after, self._share.bounds.shortest_s), name="http-connections"
+        )
         bound: int = self._runner.addresses[0][1]
         return bound
 
@@ -128,6 +138,8 @@ class HttpServer:
 
     async def close(self) -> None:
         """Closes every connection, whatever it is doing."""
+        if self._looking is not None:
+            self._looking.cancel()
         await self._runner.cleanup()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -143,6 +155,8 @@ class HttpServer:
             if "Expect" in request.headers and not request.content.at_eof():
                 # Whether a body follows that nobody asked for can't be told.
                 response.force_close()
+            if has_to_end(request):
+                response.force_close()
             if worth_compressing(response):
                 await compress(response, request.headers.get("Accept-Encoding"))
         return response
@@ -155,6 +169,8 @@ class HttpServer:
             _let_read(response, request, self._cors)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        if header_bytes(request) > HEADER_BYTES_MAX:
+            return self._refused(too_many_headers(), request, status=431)
         if "Expect" in request.headers and (expectation := unknown_expectation(request)):
             msg = f"only 100-continue can be expected, not {printable(expectation)}"
             return self._refused(Invalid(msg), request, status=417)
@@ -226,7 +242,7 @@ class HttpServer:
         line."""
         if request.method == "HEAD":
             return begun()
-        call = Streamed(target, request, self._body_bytes_max, self._dress)
+        call = Streamed(target, request, self._body_bytes_max, self._share, self._dress)
         try:
             if (refusal := await self._run_stream(call, target, request)) is not None:
                 observation.code = answer_to(refusal).code
@@ -256,7 +272,7 @@ class HttpServer:
         coding = coding_of(request) if target.takes_body or request.body_exists else ""
         body = body_at_hand(request, self._body_bytes_max)
         if body is None:
-            body = await read_body(request, self._body_bytes_max)
+            body = await read_body(request, self._body_bytes_max, self._share)
         if coding:
             body = await decoded(body, coding, self._body_bytes_max)
         try:
@@ -269,7 +285,8 @@ class HttpServer:
 
     def _refused(self, refusal: Refusal, request: web.BaseRequest, status: int | None = None) -> web.Response:
         response = refuse(refusal, status)
-        if self._draining or isinstance(refusal, TooLarge) or is_lost(request):
+        unread = not request.content.at_eof()
+        if self._draining or unread or isinstance(refusal, TooLarge) or is_lost(request):
             # What is unread of this connection is not worth reading, or will not be served.
             response.force_close()
         return response

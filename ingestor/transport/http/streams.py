@@ -17,6 +17,7 @@ from ingestor.errors import Refusal, WrongMediaType
 from ingestor.transport.http.answers import JSON, NDJSON, answer, begun
 from ingestor.transport.http.bodies import coding_of, decoded, invite, lines, read_body
 from ingestor.transport.rpc import StreamedRequest
+from ingestor.transport.share import Share
 from ingestor.transport.status import json_of
 from ingestor.transport.streams import Closing
 from ingestor.transport.transcoding import Matched, Route
@@ -38,12 +39,14 @@ class Streamed:
         target: Route | Matched,
         request: web.BaseRequest,
         bytes_max: int,
+        share: Share,
         dress: Callable[[web.StreamResponse, web.BaseRequest], None],
     ) -> None:
         self._target = target
         self._request = request
         self._query = request.rel_url.raw_query_string
         self._bytes_max = bytes_max
+        self._share = share
         self._dress = dress
         self.response = begun()
 
@@ -57,7 +60,7 @@ class Streamed:
             msg = "send lines as they are, without content-encoding"
             raise WrongMediaType(msg)
         await invite(self._request)
-        async with aclosing(lines(self._request.content, self._bytes_max)) as found:
+        async with aclosing(lines(self._request.content, self._bytes_max, self._share)) as found:
             while True:
                 async with closing.waiting():
                     line = await anext(found, None)
@@ -101,7 +104,7 @@ class Streamed:
     async def _whole(self, closing: Closing) -> bytes:
         coding = coding_of(self._request) if self._target.takes_body or self._request.body_exists else ""
         async with closing.waiting():
-            body = await read_body(self._request, self._bytes_max)
+            body = await read_body(self._request, self._bytes_max, self._share)
         return await decoded(body, coding, self._bytes_max)
 
 

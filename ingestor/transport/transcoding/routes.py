@@ -65,7 +65,9 @@ class Route:
     async def read(
         self, body: bytes, query: str = "", segments: Sequence[str] = ()
     ) -> Message | pa.RecordBatch:
-        """The request that body, query string and path say together, as columns where it can be. Raises Invalid."""
+        """The request that body, query string and path say together, as columns where it can be. Raises Invalid,
+        and Overloaded when too many wait for that."""
+        self.aside.check_room(len(body))
         if self.columns is not None and not query:
             return await self.aside.run(len(body), self.reader.read_columns, body, self.columns)
         return await self.aside.run(len(body), self._request, body, query, segments)

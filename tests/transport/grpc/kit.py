@@ -12,8 +12,10 @@ from typing import Any
 from ingestor_api.analytics.v1 import LogMetricRequest, LogMetricsRequest, Metric
 
 from ingestor.settings import load
+from ingestor.transport.bounds import DEFAULT, Bounds
 from ingestor.transport.grpc import GrpcServer
 from ingestor.transport.rpc import Rpc
+from ingestor.transport.share import Share
 from tests.gateway import Gateway, gateway
 from tests.transport.grpc.raw_h2 import LOG_METRIC, RawClient
 
@@ -26,18 +28,27 @@ def framed(message: bytes, *, compressed: int = 0, length: int | None = None) ->
 
 
 @asynccontextmanager
-async def serving(serve: Callable[[bytes], Awaitable[bytes]]) -> AsyncIterator[RawClient]:
+async def serving(
+    serve: Callable[[bytes], Awaitable[bytes]], bounds: Bounds = DEFAULT
+) -> AsyncIterator[RawClient]:
     """A server of one method, without what lies behind it, and a client of it."""
 
-    rpc: Any = SimpleNamespace(path=LOG_METRIC, serve=serve, streams=False)
-    async with listening([rpc]) as (_, port), connected(port) as client:
+    async with listening([unary_rpc(serve)], bounds) as (_, port), connected(port) as client:
         yield client
 
 
+def unary_rpc(serve: Callable[[bytes], Awaitable[bytes]]) -> Any:
+    """LogMetric, answered by this."""
+    return SimpleNamespace(path=LOG_METRIC, serve=serve, streams=False)
+
+
 @asynccontextmanager
-async def listening(rpcs: Sequence[Rpc], **options: Any) -> AsyncIterator[tuple[GrpcServer, int]]:
+async def listening(
+    rpcs: Sequence[Rpc], bounds: Bounds = DEFAULT, **options: Any
+) -> AsyncIterator[tuple[GrpcServer, int]]:
     """A server of these, and its port."""
-    server = GrpcServer(rpcs, message_bytes_max=2**20, lane=load({}).grpc_lane, **options)
+    usual: dict[str, Any] = {"lane": load({}).grpc_lane, "share": Share(bounds)}
+    server = GrpcServer(rpcs, message_bytes_max=2**20, **usual, **options)
     port = await server.start("127.0.0.1", 0)
     try:
         yield server, port

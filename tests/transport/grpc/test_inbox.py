@@ -8,6 +8,7 @@ import tracemalloc
 import pytest
 
 from ingestor.transport.grpc.inbox import Inbox
+from ingestor.transport.holding import Holding
 
 
 class Window:
@@ -23,7 +24,7 @@ class Window:
 async def test_as_much_is_given_back_as_was_read() -> None:
     """Nothing of what lies there unread, and all of it at the end, padding included."""
     window = Window()
-    inbox = Inbox(window)
+    inbox = Inbox(window, Holding(2**20))
     for _ in range(10):
         inbox.add(b"0123456789", 15)
     assert window.free == 0
@@ -36,7 +37,7 @@ async def test_as_much_is_given_back_as_was_read() -> None:
 async def test_what_is_waited_for_may_be_larger_than_the_window() -> None:
     """All that is there is given back, since there is no other way to get the rest."""
     window = Window()
-    inbox = Inbox(window)
+    inbox = Inbox(window, Holding(2**20))
     inbox.add(b"12345", 5)
     reading = asyncio.create_task(inbox.read(8))
     await asyncio.sleep(0)
@@ -48,7 +49,7 @@ async def test_what_is_waited_for_may_be_larger_than_the_window() -> None:
 
 async def test_the_end() -> None:
     """Is no bytes; one in the middle is told apart; and it wakes who waits."""
-    inbox = Inbox(Window())
+    inbox = Inbox(Window(), Holding(2**20))
     inbox.add(b"123", 3)
     reading = asyncio.create_task(inbox.read(4))
     await asyncio.sleep(0)
@@ -62,7 +63,7 @@ async def test_the_end() -> None:
 
 async def test_tiny_frames_take_no_more_than_their_bytes() -> None:
     """Else a window of 4 MiB would be some hundred MiB of objects."""
-    inbox = Inbox(Window())
+    inbox = Inbox(Window(), Holding(2**20))
     tracemalloc.start()
     for _ in range(100_000):
         inbox.add(b"x", 1)

@@ -85,7 +85,6 @@ async def test_a_client_that_reads_late_gets_every_answer() -> None:
             assert len((await client.answer(call)).data) == 200_005
 
 
-@lane_only
 async def test_more_streams_than_allowed_are_refused_one_by_one() -> None:
     """REFUSED_STREAM for the 101st, which clients send again; the connection and its calls go on."""
     go_on = asyncio.Event()

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from ingestor.transport.compression import inflated
 from ingestor.transport.http import compression
-from ingestor.transport.http.compression import inflated, takes_gzip
+from ingestor.transport.http.compression import takes_gzip
 from tests.transport.transcoding.served import BODY_MAX, Served
 
 

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingestor.errors import Refusal
-from ingestor.transport.http.compression import inflated, takes_gzip
+from ingestor.transport.compression import inflated
+from ingestor.transport.http.compression import takes_gzip
 from ingestor.transport.http.metadata import received
 from ingestor.transport.transcoding.json_body import JsonReader
 from ingestor.transport.transcoding.query import Parameters

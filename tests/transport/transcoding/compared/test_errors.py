@@ -25,7 +25,7 @@ STATUS = {
     Code.INTERNAL: 500,
     Code.UNAVAILABLE: 503,
 }
-OTHERS = {errors.TooLarge: 413, errors.WrongMethod: 405, errors.WrongMediaType: 415}
+OTHERS = {errors.TooLarge: 413, errors.TooSlow: 408, errors.WrongMethod: 405, errors.WrongMediaType: 415}
 
 
 async def test_bodies_of_errors(served: Served) -> None:

@@ -1,0 +1,31 @@
+"""How many connections the limit of open files leaves room for. It is raised as far as this process may, and never
+used up: the journal and the database need some, too.
+"""
+
+from __future__ import annotations
+
+import resource
+
+from loguru import logger
+
+# The journal's segments, the database's connections, sockets that listen, and what else is open.
+_OTHERS = 256
+
+
+def room_for_connections(wanted: int, ports: int) -> int:
+    """For each of so many ports: as many as are wanted, or fewer, which is logged as a WARNING."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted * ports + _OTHERS
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return wanted
+    room = max(1, (soft - _OTHERS) // ports)
+    logger.warning(
+        "the limit of {} open files leaves room for {} connections on each port, not for the {} of CONNECTIONS_MAX",
+        soft,
+        room,
+        wanted,
+    )
+    return room

@@ -1,0 +1,194 @@
+"""Hostile callers of a real server, while another client goes on: they are cut off with the right code, the other
+one is answered, and the server stays small.
+
+HOSTILE_FULL makes each attack as large as it is known for, and holds the other client's p99 to 60 ms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from grpclib.client import Channel
+from ingestor_api.analytics.v1 import AnalyticsServiceStub, LogMetricRequest
+
+from tests.conftest import fresh_database
+from tests.hostile.attacks import ATTACKS
+from tests.server_process import ROOT, ServerProcess, serve
+
+FULL = bool(os.environ.get("HOSTILE_FULL"))
+MIB = 2**20
+RSS_MAX = 350 * MIB
+P99_MAX_S = 0.06
+PATIENCE_S = 10.0
+CALM, OK, DEADLINE, EXHAUSTED = 11, "0", "4", "8"
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+
+
+@dataclass
+class Bystander:
+    """A client that minds its own business: a metric every few milliseconds."""
+
+    stub: AnalyticsServiceStub
+    server: ServerProcess
+    latencies_s: list[float] = field(default_factory=list)
+    rss_bytes: int = 0
+
+    async def goes_on(self) -> None:
+        """For ever. Raises when a call is not answered well."""
+        while True:
+            began_at = time.monotonic()
+            await asyncio.wait_for(self.stub.log_metric(LogMetricRequest("by", "stander", 1.0)), PATIENCE_S)
+            self.latencies_s.append(time.monotonic() - began_at)
+            self.rss_bytes = max(self.rss_bytes, self.server.rss_bytes())
+            await asyncio.sleep(0.004)
+
+    @property
+    def p99_s(self) -> float:
+        return sorted(self.latencies_s)[int(len(self.latencies_s) * 0.99)]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ServerProcess]:
+    """One for all attacks, so that what one leaves behind is seen; with less patience than by default."""
+    times = {"header_timeout": "2s", "request_timeout": "4s", "send_timeout": "3s"}
+    async with (
+        fresh_database(postgres) as url,
+        serve(
+            tmp_path_factory.mktemp("hostile"),
+            database_url=url,
+            connections_max="600",
+            log_level="INFO",
+            **times,
+        ) as running,
+    ):
+        yield running
+
+
+async def attacked(server: ServerProcess, name: str, size: int) -> dict[str, Any]:
+    """What became of the attacker, after the bystander was looked at, too."""
+    async with Channel("127.0.0.1", server.grpc_port) as channel:
+        bystander = Bystander(AnalyticsServiceStub(channel), server)
+        going_on = asyncio.create_task(bystander.goes_on())
+        attacker = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.hostile.attacks", name),
+            *map(str, (server.grpc_port, server.http_port, size)),
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        saying = asyncio.create_task(attacker.communicate())
+        await asyncio.wait([saying, going_on], return_when=asyncio.FIRST_COMPLETED)
+        if going_on.done():
+            attacker.kill()
+            going_on.result()
+        out, _ = await saying
+        bystander_goes_on_for_s = 0.3  # what was begun may end only now
+        await asyncio.wait([going_on], timeout=bystander_goes_on_for_s)
+        assert not going_on.done() or going_on.result()
+        going_on.cancel()
+        await asyncio.gather(going_on, return_exceptions=True)
+    assert attacker.returncode == 0
+    became: dict[str, Any] = json.loads(out)
+    print(
+        f"{name:24} p99 {bystander.p99_s * 1e3:6.1f} ms, longest {max(bystander.latencies_s) * 1e3:6.1f} ms of"
+        f" {len(bystander.latencies_s):5} calls, RSS {bystander.rss_bytes / MIB:4.0f} MiB  {became}"
+    )
+    assert bystander.rss_bytes < RSS_MAX
+    assert not FULL or bystander.p99_s < P99_MAX_S
+    return became
+
+
+@pytest.mark.parametrize(
+    ("name", "short", "full"),
+    [
+        ("rapid_resets", 10, 100),
+        ("rapid_resets_of_streams", 10, 1000),
+        ("resets_by_us", 20, 1000),
+        ("pings", 8, 64),
+        ("settings", 8, 64),
+        ("empty_data", 4, 64),
+        ("continuations", 2, 100),
+    ],
+)
+async def test_floods(server: ServerProcess, name: str, short: int, full: int) -> None:
+    """ENHANCE_YOUR_CALM, which the caller is given time to read; a caller that goes on sending may miss it."""
+    became = await attacked(server, name, full if FULL else short)
+    assert became["goaway"] in (CALM, None)
+    assert became["goaway"] == CALM or not became.get("all")
+
+
+@pytest.mark.parametrize(
+    ("name", "short", "full", "statuses"),
+    [
+        ("prefix", 50, 100, {EXHAUSTED}),
+        ("gzip_bombs", 5, 50, {EXHAUSTED}),
+        ("many_streams", 300, 300, {OK, "3", "reset 7"}),
+        ("large_headers", 5, 50, {EXHAUSTED}),
+    ],
+)
+async def test_what_is_too_large_over_grpc(
+    server: ServerProcess, name: str, short: int, full: int, statuses: set[str]
+) -> None:
+    """Each call has the status that says so, and their connection lives to tell."""
+    size = full if FULL else short
+    became = await attacked(server, name, size)
+    assert sum(became["statuses"].values()) == size
+    assert set(became["statuses"]) <= statuses
+    if name == "many_streams":
+        assert became["statuses"]["reset 7"] == size - 100
+    if "http" in became:
+        assert became["http"] == {"431": size}
+
+
+async def test_gzip_bombs_over_http(server: ServerProcess) -> None:
+    """413 for each, however many come at once."""
+    size = 50 if FULL else 8
+    assert (await attacked(server, "gzip_bombs_over_http", size))["statuses"] == {"413": size}
+
+
+async def test_silent_sockets(server: ServerProcess) -> None:
+    """All are closed, in time."""
+    size = 500 if FULL else 50
+    assert (await attacked(server, "silent", size))["ended"] == {"ended": 2 * size}
+
+
+async def test_slow_writers(server: ServerProcess) -> None:
+    """DEADLINE_EXCEEDED, or 408."""
+    size = 100 if FULL else 10
+    became = await attacked(server, "slow_writers", size)
+    assert became["http"] == {"408": 2 * size}
+    assert became["statuses"] == {DEADLINE: size}
+
+
+async def test_requests_that_never_come_whole(server: ServerProcess) -> None:
+    """Those that stand still make room for others."""
+    await attacked(server, "half_requests", 10 if FULL else 1)
+
+
+async def test_slow_readers(server: ServerProcess) -> None:
+    """They are not read from, and then cut off."""
+    size = 10 if FULL else 1
+    assert (await attacked(server, "slow_readers", size))["ended"] == 2 * size
+
+
+async def test_more_connections_than_the_ports_take(server: ServerProcess) -> None:
+    """600 of each; who is served already goes on."""
+    became = await attacked(server, "too_many_connections", 1000 if FULL else 700)
+    assert became["open"] <= 2 * 600
+
+
+async def test_every_attack_has_a_test() -> None:
+    """None is written and forgotten."""
+    source = Path(__file__).read_text()
+    assert [name for name in ATTACKS if f'"{name}"' not in source] == []
