@@ -56,14 +56,17 @@ def test_the_runbook_names_what_there_is() -> None:
     settings = set(re.findall(r"\b(?<!_)([A-Z]+_[A-Z_]+)\b", RUNBOOK)) - {
         "RESOURCE_EXHAUSTED",
         "DEADLINE_EXCEEDED",
+        "PERMISSION_DENIED",
     }
     assert {name.removeprefix("INGESTOR_") for name in settings} - {
         name.upper() for name in Settings.model_fields
     } == set()
     parser = _parser()
-    for command in set(re.findall(r"ingestor ((?:journal|dead-letters) [a-z]+|check|migrate)\b", RUNBOOK)):
+    for command in set(
+        re.findall(r"ingestor ((?:journal|dead-letters|keys) [a-z]+|check|migrate)\b", RUNBOOK)
+    ):
         words = command.split()
-        ids = ["1"] if words[-1] in ("show", "replay", "purge") else []
+        ids = ["1"] if words[-1] in ("show", "replay", "purge", "create") else []
         parser.parse_args([*words, *ids])
     assert set(re.findall(r"\bIngestor[A-Z]\w+", RUNBOOK)) <= set(ENTRIES)
 

@@ -50,6 +50,9 @@ WELL = {
     f"ingestor_tls_certificate_expiry_timestamp_seconds{_ONE}": f"{60 * 86400}x90",
     f"ingestor_tls_reload_failing{_ONE}": "0x90",
     f"ingestor_tls_handshake_failures_total{_ONE}": "0x90",
+    f"ingestor_keys_problem{_ONE}": "0x90",
+    'ingestor_rpc_total{job="ingestor", instance="a", rpc="r", protocol="g", code="UNAUTHENTICATED"}': "0+1x90",
+    'ingestor_series_limited_total{job="ingestor", instance="a", key="k"}': "0x90",
 }
 # What changes then.
 ILL = {
@@ -73,6 +76,9 @@ ILL = {
     "IngestorRejects": {"ingestor_metrics_rejected_total": "0+12000x90"},
     "IngestorCertificateExpires": {"ingestor_tls_certificate_expiry_timestamp_seconds": f"{7 * 86400}x90"},
     "IngestorCertificateReloadFails": {"ingestor_tls_reload_failing": "1x90"},
+    "IngestorKeysUnusable": {"ingestor_keys_problem": "1x90"},
+    "IngestorCallersTurnedAway": {"ingestor_rpc_total UNAUTH": "0+60x90"},
+    "IngestorTooManySeries": {"ingestor_series_limited_total": "0+60x90"},
     "IngestorHandshakesFail": {"ingestor_tls_handshake_failures_total": "0+60x90"},
 }
 

@@ -99,7 +99,8 @@ def test_settings(name: str) -> None:
         return
     mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
     assert str(found.data_dir.parent) in mounts
-    for file in (found.tls_cert, found.tls_key):
+    assert not found.insecure
+    for file in (found.tls_cert, found.tls_key, found.keys_file):
         assert file is not None
         assert mounts[str(file.parent)]["readOnly"] is True
         assert "subPath" not in mounts[str(file.parent)]
