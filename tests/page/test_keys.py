@@ -32,7 +32,7 @@ async def locked(database_url: str, tmp_path: Path) -> AsyncIterator[tuple[Gatew
 
 
 async def test_a_key_is_asked_for_and_kept_for_the_tab(locked: tuple[Gateway, str], page: Tab) -> None:
-    """A wrong one is asked for again; the right one shows figures, and outlives a reload, in sessionStorage alone."""
+    """A wrong one is asked for again; the right one shows figures and outlives a reload, in this tab alone."""
     running, text = locked
     base = f"http://{running.host}:{running.http_port}/"
 

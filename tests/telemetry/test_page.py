@@ -24,6 +24,7 @@ def test_every_metric_is_declared_and_says_when_it_moves() -> None:
     """What is scraped under our name is declared, with type and labels, and the other way round."""
     telemetry = Telemetry()
     telemetry.calls.count("r", "grpc")
+    telemetry.series_limited.labels("k")
     telemetry.watch_calls(grpc=lambda: 0)
     shown = {}
     for metric in telemetry.registry.collect():
@@ -50,6 +51,7 @@ def test_alerts_look_at_what_there_is() -> None:
     """Each series that a rule names is shown, under that name and with those labels."""
     telemetry = Telemetry()
     telemetry.calls.count("r", "grpc")
+    telemetry.series_limited.labels("k")
     samples = {
         sample.name: set(sample.labels)
         for family in telemetry.registry.collect()

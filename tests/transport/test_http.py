@@ -193,7 +193,7 @@ async def test_unknown_paths_methods_and_types(running: Gateway) -> None:
         ("POST", "/v1/nothing", {}, 404, 5),
         ("POST", "/v1/metrics/", {}, 404, 5),
         ("POST", "/v1/metrics:other", {}, 404, 5),
-        ("GET", "/", {}, 404, 5),
+        ("GET", "/nothing", {}, 404, 5),
         ("GET", "/v1/metrics", {}, 405, 12),
         ("PUT", "/v1/metrics:batch", {}, 405, 12),
         ("POST", "/readyz", {}, 405, 12),
