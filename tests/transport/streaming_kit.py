@@ -43,11 +43,12 @@ Number: Any = GetMessageClass(POOL.FindMessageTypeByName("test.Number"))
 
 
 class Numbers:
-    """`seen` are the numbers that came, `ended` is set when a stream's generator is closed. `metadata` is that of
-    the latest call of Echo."""
+    """`seen` are the numbers that came, `made` counts those of Count, `ended` is set when a stream's generator is
+    closed. `metadata` is that of the latest call of Echo."""
 
     def __init__(self) -> None:
         self.seen: list[int] = []
+        self.made = 0
         self.broken: BaseException | None = None
         self.ended = asyncio.Event()
         self.metadata: dict[str, Sequence[str | bytes]] = {}
@@ -60,6 +61,7 @@ class Numbers:
         self.seen.append(request.value)
         try:
             for each in range(abs(request.value)):
+                self.made += 1
                 yield Number(value=each)
             if request.value < 0:
                 await asyncio.Event().wait()

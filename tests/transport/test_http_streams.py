@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -220,6 +221,54 @@ async def test_a_deadline_ends_a_stream_that_has_begun(served: Served, http: aio
         *answers, last = lines_of(await got.text())
     assert (len(answers), last["error"]["code"]) == (2, 4)
     assert served.codes == [(COUNT, 4)]
+
+
+@asynccontextmanager
+async def unread(served: Served, *headers: str) -> AsyncIterator[asyncio.StreamReader]:
+    """A stream without end whose client has not read until its lines find no more room."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", served.port))
+        reader, writer = await asyncio.open_connection(sock=sock, limit=16 * 1024)
+        head = ["GET /v1/numbers/100000000:count HTTP/1.1", "Host: x", *headers, "\r\n"]
+        writer.write("\r\n".join(head).encode())
+        try:
+            yield reader
+        finally:
+            writer.transport.abort()
+            await asyncio.sleep(0)
+
+
+async def last_line(reader: asyncio.StreamReader) -> Any:
+    """That of a whole body: the connection ends with it, and is not reset."""
+    answer = await asyncio.wait_for(reader.read(), 10)
+    assert answer.endswith(b"\r\n0\r\n\r\n")
+    return json.loads(answer.split(b"\r\n")[-4])
+
+
+async def test_who_does_not_read_is_left_the_last_line_of_a_deadline(served: Served) -> None:
+    """And the call is counted as what it was."""
+    async with unread(served, "Grpc-Timeout: 300m") as reader:
+        await asyncio.wait_for(served.numbers.ended.wait(), 5)
+        async with asyncio.timeout(5):
+            while not served.codes:
+                await asyncio.sleep(0.01)
+        assert served.codes == [(COUNT, 4)]
+        assert (await last_line(reader))["error"]["code"] == 4
+
+
+async def test_who_does_not_read_is_left_the_last_line_of_a_server_that_stops(served: Served) -> None:
+    """Which does not wait for them."""
+    async with unread(served) as reader:
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        made = -1
+        while made != served.numbers.made:
+            made = served.numbers.made
+            await asyncio.sleep(0.1)
+        assert await asyncio.wait_for(served.server.drain(5), 5)
+        assert served.codes == [(COUNT, 14)]
+        assert (await last_line(reader))["error"]["code"] == 14
 
 
 @pytest.mark.parametrize("path", ["/-1:count", ":echo"])

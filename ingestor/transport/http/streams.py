@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 
 from aiohttp import web
+from aiohttp.http_writer import StreamWriter
 
 from ingestor.errors import Refusal, WrongMediaType
 from ingestor.transport.http.answers import JSON, NDJSON, answer, begun
@@ -79,8 +80,16 @@ class Streamed:
             self.response = answer(200, JSON, text.encode())
 
     async def fail(self, refusal: Refusal) -> None:
-        """Tells of it in a last line. Raises Gone."""
-        await self._write(f'{{"error":{json_of(refusal)}}}\n')
+        """Tells of it in a last line, for which nobody waits: who has not read until now is left what there is to
+        read, and no more of the connection. Raises Gone."""
+        writer = self._request.writer
+        assert isinstance(writer, StreamWriter)
+        with _told():
+            await self._begin()
+            await writer.write(f'{{"error":{json_of(refusal)}}}\n'.encode(), drain=False)
+            writer.set_eof()
+        if writer.protocol.writing_paused:
+            self.response.force_close()
 
     async def end(self) -> web.StreamResponse:
         """There are no more answers. Raises Gone."""
