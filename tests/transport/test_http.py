@@ -131,10 +131,10 @@ async def test_curl_works_as_one_types_it(running: Gateway, content_type: str | 
             "timestamp",
             "no field",
         ),
-        ('{"serviceName":"s","metricName":"m","value":"x"}', "value", "float"),
+        ('{"serviceName":"s","metricName":"m","value":"x"}', "value", "number"),
         ('{"serviceName":1,"metricName":"m","value":1}', "service_name", ""),
         ('{"serviceName":"s","metricName":"m","value":1,"time":"yesterday"}', "time", ""),
-        ('{"serviceName":"s","metricName":"m","value":1,"labels":{"a":1}}', "labels", ""),
+        ('{"serviceName":"s","metricName":"m","value":1,"labels":{"a":1}}', 'labels["a"]', ""),
         ('{"serviceName":"s","metricName":"m","value":1,"labels":[]}', "labels", ""),
     ],
 )

@@ -15,7 +15,12 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
 
 from ingestor.errors import Invalid
-from ingestor.transport.transcoding.faults import REJECTIONS, find_fault, summary, too_many_elements
+from ingestor.transport.transcoding.faults import (
+    REJECTIONS,
+    find_fault,
+    nested_too_deeply,
+    too_many_elements,
+)
 from ingestor.transport.transcoding.json_columns import ColumnReader
 from ingestor.transport.transcoding.printable import printable
 from ingestor.transport.transcoding.shapes import shape_of
@@ -60,18 +65,16 @@ class JsonReader:
             raise Invalid.fields([violation])
         try:
             message = json_format.ParseDict(value, self._shape.message_class(), descriptor_pool=self._pool)
-        except RecursionError:
-            raise _too_deep() from None
-        except REJECTIONS as error:
-            raise self._explain(value, error) from None
+        except REJECTIONS:
+            raise self._explain(value) from None
         if violation := self._strict.violation(value):
             raise Invalid.fields([violation])
         return message
 
-    def _explain(self, value: dict[str, Any], error: Exception) -> Invalid:
-        if violation := find_fault(value, self._shape, self._pool):
-            return Invalid.fields([violation])
-        return Invalid(f"the body: {summary(error, self._shape)}")
+    def _explain(self, value: dict[str, Any]) -> Invalid:
+        # A value whose fields are right one by one is too deep where they hold JSON of any kind.
+        violation = find_fault(value, self._shape, self._pool)
+        return nested_too_deeply() if violation is None else Invalid.fields([violation])
 
 
 def print_json(message: Message, pool: DescriptorPool, field: str = "") -> str:
@@ -95,11 +98,7 @@ def _load(body: bytes) -> Any:
         msg = "the body holds a number of too many digits"
         raise Invalid(msg) from None
     except RecursionError:
-        raise _too_deep() from None
-
-
-def _too_deep() -> Invalid:
-    return Invalid("the body is nested too deeply")
+        raise nested_too_deeply() from None
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def _list(look: _Look) -> _Look:
 
 
 def _within(field: str, found: FieldViolation) -> FieldViolation:
-    """The same violation seen from the message: an index stands at its list's name."""
+    """The same violation seen from the message: an index or a key stands at its list's name."""
     if found.field.startswith("["):
         return FieldViolation(field + found.field, found.description)
     return found.within(field)
@@ -133,10 +133,11 @@ def _within(field: str, found: FieldViolation) -> FieldViolation:
 def _map(numbers: bool, look: _Look | None) -> _Look:
     def each(items: dict[str, Any]) -> FieldViolation | None:
         for key, item in items.items():
+            path = f'["{printable(key)}"]'
             if numbers and _KEY.fullmatch(key) is None:
-                return FieldViolation("", f"the key {printable(key)} must be an integer in its shortest form")
+                return FieldViolation(path, "has a key that must be an integer in its shortest form")
             if look is not None and (found := look(item)):
-                return found
+                return found.within(path)
         return None
 
     return each

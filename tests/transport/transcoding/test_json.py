@@ -112,11 +112,11 @@ def test_what_proto3_json_allows_is_read(
         ({"floatValue": 10**39}, "float_value"),
         ({"doubles": [1, True]}, "doubles[1]"),
         ({"doubleWrapper": False}, "double_wrapper"),
-        ({"numbers": {"1": True}}, "numbers"),
-        ({"numbers": {"1_0": 1}}, "numbers"),
-        ({"numbers": {"01": 1}}, "numbers"),
-        ({"numbers": {"1.0": 1}}, "numbers"),
-        ({"numbers": {"-0": 1}}, "numbers"),
+        ({"numbers": {"1": True}}, 'numbers["1"]'),
+        ({"numbers": {"1_0": 1}}, 'numbers["1_0"]'),
+        ({"numbers": {"01": 1}}, 'numbers["01"]'),
+        ({"numbers": {"1.0": 1}}, 'numbers["1.0"]'),
+        ({"numbers": {"-0": 1}}, 'numbers["-0"]'),
         ({"int32Value": 1.5}, "int32_value"),
         ({"int32Value": "1.5"}, "int32_value"),
         ({"int32Value": True}, "int32_value"),
@@ -136,7 +136,7 @@ def test_what_proto3_json_allows_is_read(
         ({"genre": 1.5}, "genre"),
         ({"genre": "POEM"}, "genre"),
         ({"genres": [1, "2"]}, "genres[1]"),
-        ({"byBool": {"true": "1"}}, "by_bool"),
+        ({"byBool": {"true": "1"}}, 'by_bool["true"]'),
         ({"bytesValue": "YQ*="}, "bytes_value"),
         ({"bytesValue": "Y Q"}, "bytes_value"),
         ({"bytesValue": "YQ="}, "bytes_value"),
@@ -152,13 +152,13 @@ def test_what_proto3_json_allows_is_read(
         ({"duration": "1_0s"}, "duration"),
         ({"duration": " 1s"}, "duration"),
         ({"duration": "1.1_2s"}, "duration"),
-        ({"durations": {"a": " 1s"}}, "durations"),
+        ({"durations": {"a": " 1s"}}, 'durations["a"]'),
         ({"mask": "a b"}, "mask"),
         ({"child": []}, "child"),
         ({"child": ""}, "child"),
         ({"child": {"child": {"doubleValue": True}}}, "child.child.double_value"),
-        ({"children": {"a": []}}, "children"),
-        ({"children": {"a": {"genre": "1"}}}, "children.genre"),
+        ({"children": {"a": []}}, 'children["a"]'),
+        ({"children": {"a": {"genre": "1"}}}, 'children["a"].genre'),
         ({"more": [{}, {"genre": "1"}]}, "more[1].genre"),
         ({"more": [[]]}, "more[0]"),
         ({"stringValue": "a", "string_value": "b"}, "string_value"),
@@ -227,6 +227,60 @@ def test_the_fast_reader_takes_what_is_plain(library: Library) -> None:
     body = b'{"doubleValue":1,"genre":"GENRE_POEM","time":"2026-01-02T03:04:05Z","labels":{"a":"b"}}'
     assert reader.read(body) is not None
     assert reader.read(b'{"times":"2026-01-02T03:04:05Z"}') is None
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"children": {"a": {"int32Value": "x"}}}, 'children["a"].int32_value: must be an integer from'),
+        ({"children": {"a": None}}, 'children["a"]: must be a JSON object'),
+        (
+            {"more": [{}, {"int64s": ["1", "x"]}]},
+            "more[1].int64s[1]: must be an integer from -92233720368547",
+        ),
+        ({"int32s": []}, "int32s: is no field of Everything (it has doubleValue"),
+        ({"empty": {"a": 1}}, "empty.a: is no field of Empty (it has none)"),
+        ({"empty": []}, "empty: must be a JSON object"),
+        ({"uint32Value": -1}, "uint32_value: must be an integer from 0 to 4294967295"),
+        ({"int32Value": 2**31}, "int32_value: must be an integer from"),
+        ({"bytesValue": "Y"}, "bytes_value: must be base64"),
+        ({"floatValue": 1e39}, "float_value: is out of range"),
+        ({"numbers": {"x": 1}}, 'numbers["x"]: has a key that must be an integer from -2147483648'),
+        ({"numbers": {"1": "x"}}, 'numbers["1"]: must be a number'),
+        ({"byBool": {"yes": 1}}, 'by_bool["yes"]: has a key that must be true or false'),
+        ({"wrappers": {"1": 1}}, 'wrappers["1"]: must be a string'),
+        ({"int64Wrapper": "x"}, "int64_wrapper: must be an integer from"),
+        ({"genres": [1, "X"]}, "genres[1]: must be a value of Genre, by name or number"),
+        ({"times": ["x"]}, "times[0]: must be a time in RFC 3339"),
+        ({"mask": 1}, "mask: must be field paths"),
+        ({"struct": 1}, "struct: must be a JSON object"),
+        ({"struct": {"a": 10**400}}, "struct: holds a number that is out of range"),
+        ({"list": {}}, "list: must be a JSON array"),
+        ({"any": {"a": 1}}, "any: must have the URL of its type as @type"),
+        ({"any": {"@type": "x/y"}}, "any: has an @type that is not known here: x/y"),
+        ({"any": {"@type": "x/library.v1.Book", "pages": "x"}}, "any.pages: must be an integer"),
+        ({"any": {"@type": "x/google.protobuf.Duration"}}, "any: must be what its @type says, Duration"),
+        ({"textChoice": "a", "rangeChoice": {}}, "range_choice: excludes text_choice, which is given, too"),
+    ],
+)
+def test_what_is_wrong_is_named_by_its_whole_path(library: Library, body: Any, said: str) -> None:
+    """With indices and keys, in our own words."""
+    with pytest.raises(Invalid) as caught:
+        read(library, body)
+    assert caught.value.message.startswith(said)
+
+
+async def test_a_hundred_messages_in_one_another_are_as_many_as_are_read(library: Library) -> None:
+    """And answered. More are refused, whatever they hold each other in, and none takes long."""
+    deepest = b'{"child":' * 99 + b"{}" + b"}" * 99
+    assert await library.call("POST", "/v1/everything", deepest)
+    for form in ('{"child":%s}', '{"more":[%s]}', '{"children":{"a":%s}}', '{"struct":{"a":%s}}'):
+        for depth in (100, 300, 900):
+            body = "{}"
+            for _ in range(depth):
+                body = form % body
+            with pytest.raises(Invalid, match="is nested too deeply|too many levels"):
+                await library.call("POST", "/v1/everything", body)
 
 
 def test_everything_goes_through_a_typed_method_and_back(library: Library) -> None:
