@@ -166,6 +166,14 @@ def test_the_bad_element_is_found_with_one_parse_of_each_value(parses: list[Any]
     assert parses == [body, {"value": "x"}]
 
 
+def test_an_element_of_a_list_of_numbers_is_named_by_its_index() -> None:
+    """In a list of times."""
+    found = violation({"series": [{"timeUnixNano": ["1", "x"]}]}, "WriteSeriesRequest")
+    assert str(found).startswith(
+        "series[0].time_unix_nano[1]: must be an integer from -9223372036854775808 to "
+    )
+
+
 def nested(depth: int, within: bytes = b"{}") -> bytes:
     """So many messages within each other, and another one in the last."""
     return b'{"additionalBindings":[' * depth + within + b"]}" * depth
