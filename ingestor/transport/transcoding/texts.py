@@ -186,3 +186,8 @@ def _mask(message: Any, text: str) -> None:
         raise ValueError("must be field paths with commas between them")
     for path in text.split(",") if text else ():
         message.paths.append(_CAPITAL.sub(lambda capital: "_" + capital[0].lower(), path))
+    try:
+        message.ToJsonString()
+    except ValueError:
+        # An answer that holds it could not be given.
+        raise ValueError("must be field paths in which a small letter follows each _") from None
