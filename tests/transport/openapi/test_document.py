@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from google.api import annotations_pb2
+from google.protobuf import descriptor_pool, text_format
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from ingestor.transport.rpc import Descriptors
 from ingestor.transport.status import INTERNAL, TABLE
 from ingestor.transport.transcoding.openapi import Info, describe
 from tests.transport.library.service import Library
@@ -221,3 +225,37 @@ def test_two_methods_at_one_place_are_refused(library: Library) -> None:
     served = {library.rpc(name).path for name in ("GetShelf", "ListBooks")}
     with pytest.raises(ValueError, match="get /v1/books is there twice"):
         describe(files, made.pool, served, Info("Library", "1"))
+
+
+def test_two_versions_of_a_service_are_told_apart(library: Library) -> None:
+    """By their full names, in tags and in the ids of operations; the document is valid."""
+    made = library.descriptors
+    files = list(made.files.values())
+    [first] = [file for file in files if file.service and file.package == "library.v1"]
+    text = text_format.MessageToString(first)
+    text = text.replace("library.v1", "library.v2").replace('"/v1/', '"/v2/')
+    second = text_format.Parse(text, FileDescriptorProto(), descriptor_pool=descriptor_pool.Default())
+    second.name = "library/v2/library.proto"
+    twice = Descriptors(FileDescriptorSet(file=[*files, second]).SerializeToString())
+    served = {rpc.path for rpc in library.rpcs}
+    served |= {path.replace("v1", "v2") for path in served}
+    both = describe(list(twice.files.values()), twice.pool, served, Info("Library", "2"))
+    OpenAPIV31SpecValidator(both).validate()
+    assert {tag["name"] for tag in both["tags"]} == {"library.v1.LibraryService", "library.v2.LibraryService"}
+    ids = [each["operationId"] for item in both["paths"].values() for each in item.values()]
+    assert len(set(ids)) == len(ids)
+    assert both["paths"]["/v2/books"]["get"]["operationId"] == "library.v2.LibraryService_ListBooks"
+
+
+def test_a_method_may_be_called_as_another_ones_second_binding(library: Library) -> None:
+    """Ids are not shared."""
+    made = library.descriptors
+    files = [type(file).FromString(file.SerializeToString()) for file in made.files.values()]
+    [service] = [service for file in files for service in file.service]
+    [shelf] = [method for method in service.method if method.name == "GetShelf"]
+    shelf.name = "ListBooks_2"
+    shelf.options.Extensions[annotations_pb2.http].get = "/v1/x/{name}"
+    changed = Descriptors(FileDescriptorSet(file=files).SerializeToString())
+    served = {f"/library.v1.LibraryService/{name}" for name in ("ListBooks", "ListBooks_2")}
+    found = describe(list(changed.files.values()), changed.pool, served, Info("Library", "1"))
+    OpenAPIV31SpecValidator(found).validate()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,15 +71,16 @@ def describe(
     methods = [method for method in _methods(files, pool) if _grpc_path(method) in served]
     comments = Comments(files)
     both = reachable(method.request for method in methods) & reachable(method.response for method in methods)
-    writer = _Writer(comments, both)
+    services = {method.service.full_name: method.service for method in methods}
+    names = _names(services.values())
+    writer = _Writer(comments, both, names)
     for method in methods:
         writer.add(method)
     about = "\n".join(filter(None, [info.description, _ABOUT.replace("\n", " ").strip()]))
-    tags = {method.service.full_name: method.service for method in methods}
     return {
         "openapi": "3.1.0",
         "info": {"title": info.title, "version": info.version, "description": about},
-        "tags": [_tag(service, comments) for service in tags.values()],
+        "tags": [_tag(service, names, comments) for service in services.values()],
         "paths": writer.paths,
         "components": writer.components(),
     }
@@ -88,8 +89,10 @@ def describe(
 class _Writer:
     """Collects operations, and the schemas that they need."""
 
-    def __init__(self, comments: Comments, both: frozenset[str]) -> None:
+    def __init__(self, comments: Comments, both: frozenset[str], names: Mapping[str, str]) -> None:
         self.paths: dict[str, dict[str, Any]] = {}
+        self._names = names
+        self._ids: set[str] = set()
         self._comments = comments
         self._sent = Schemas(comments, answered=False, both=both)
         self._answered = Schemas(comments, answered=True, both=both)
@@ -112,10 +115,11 @@ class _Writer:
 
     def _operation(self, method: _Method, number: int, rule: HttpRule, path: Path) -> dict[str, Any]:
         comment = self._comments.of(method.full_name)
-        name = f"{method.service.name}_{method.proto.name}"
+        service = self._names[method.service.full_name]
+        name = f"{service}_{method.proto.name}"
         operation: dict[str, Any] = {
-            "operationId": name if number == 1 else f"{name}_{number}",
-            "tags": [method.service.name],
+            "operationId": self._id(name if number == 1 else f"{name}_{number}"),
+            "tags": [service],
             "summary": first_sentence(comment) or method.proto.name,
             "description": comment or method.proto.name,
         }
@@ -130,6 +134,13 @@ class _Writer:
         errors = {name: {"$ref": f"#/components/responses/{name}"} for name in self._errors}
         operation["responses"] = {"200": self._answer(method, rule), **errors}
         return operation
+
+    def _id(self, name: str) -> str:
+        """One that no operation has: a method may be called as another one's second binding is."""
+        while name in self._ids:
+            name += "_"
+        self._ids.add(name)
+        return name
 
     def _request_body(self, method: _Method, rule: HttpRule, path: Path) -> dict[str, Any]:
         schema: Schema
@@ -180,8 +191,20 @@ def _keyed(key: str, schema: Schema) -> Schema:
     return {"type": "object", "properties": {key: schema}, "required": [key], "additionalProperties": False}
 
 
-def _tag(service: ServiceDescriptor, comments: Comments) -> dict[str, str]:
-    tag = {"name": service.name}
+def _names(services: Iterable[ServiceDescriptor]) -> dict[str, str]:
+    """What each service is called, by its full name: by that where two of them share the short one."""
+    full_names: dict[str, list[str]] = {}
+    for service in services:
+        full_names.setdefault(service.name, []).append(service.full_name)
+    return {
+        full_name: short if len(those) == 1 else full_name
+        for short, those in full_names.items()
+        for full_name in those
+    }
+
+
+def _tag(service: ServiceDescriptor, names: Mapping[str, str], comments: Comments) -> dict[str, str]:
+    tag = {"name": names[service.full_name]}
     if comment := comments.of(service.full_name):
         tag["description"] = comment
     return tag

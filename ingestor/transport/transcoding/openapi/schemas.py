@@ -132,7 +132,7 @@ class Schemas:
     def value(self, field: FieldDescriptor) -> Schema:
         """The schema of one value of a field, which may be a list or a map of such."""
         if field.enum_type is not None:
-            return self._enum(field.enum_type)
+            return self._enum(field.enum_type) if not self._answered else self._answered_enum(field.enum_type)
         if field.message_type is not None:
             return self.message(field.message_type)
         if field.cpp_type in _LONG:
@@ -160,6 +160,11 @@ class Schemas:
         if field.is_repeated:
             return {"type": "array", "items": self.element(field)}
         return self.value(field)
+
+    def _answered_enum(self, enum: EnumDescriptor) -> Schema:
+        """A value without a name, which whoever sent it may know, is answered as its number."""
+        named = self._enum(enum)
+        return named if enum.full_name == NULL_VALUE else {"anyOf": [named, dict(_INT32)]}
 
     def _enum(self, enum: EnumDescriptor) -> Schema:
         if enum.full_name == NULL_VALUE:
