@@ -71,7 +71,7 @@ async def serving(
         )
 
     rpc = SimpleNamespace(path="/a.B/C", streams=False)
-    router: Any = SimpleNamespace(match=match, paths={rpc.path})
+    router: Any = SimpleNamespace(match=match, paths={rpc.path}, keep_off=lambda paths: None)
     server = HttpServer(router, pages or {}, body_bytes_max=1000, **options)
     try:
         yield server, await server.start("127.0.0.1", 0)

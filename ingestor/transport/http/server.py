@@ -71,7 +71,7 @@ Target = Route | Matched
 class HttpServer:
     """One listening address. `start`, then `drain` and `close`, once each. Made within a running loop. What
     `observe` gives is told what became of each call; pages are none. `gate` lets calls in, and requests for
-    pages."""
+    pages. Raises ValueError for a route where a page is."""
 
     def __init__(
         self,
@@ -85,6 +85,7 @@ class HttpServer:
         gate: Gate = OPEN,
         share: Share | None = None,
     ) -> None:
+        router.keep_off(pages)
         self._gate = gate
         self._router = router
         self._pages = pages

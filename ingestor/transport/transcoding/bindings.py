@@ -5,8 +5,7 @@ It refuses, with ValueError, every rule that can't be followed to the letter: wh
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from google.api.http_pb2 import HttpRule
@@ -18,7 +17,11 @@ from ingestor.transport.transcoding.templates import Template, Variable, parsed
 from ingestor.transport.transcoding.variables import resolved
 
 ANY_METHOD = "*"
-_KIND = re.compile(r"[A-Z][A-Z-]*|\*")
+# All that HTTP parsers let through, but for CONNECT, which is for proxies.
+_NAMES = """ACL BIND CHECKOUT COPY DELETE GET HEAD LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY
+OPTIONS PATCH POST PROPFIND PROPPATCH PURGE PUT QUERY REBIND REPORT SEARCH SUBSCRIBE TRACE UNBIND UNLINK UNLOCK
+UNSUBSCRIBE *"""
+_KINDS = frozenset(_NAMES.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,31 @@ def _binding(rule: HttpRule, request: Descriptor, response: Descriptor) -> Bindi
     if rule.body in bound:
         msg = f"{rule.body} is both the body and a variable of the path"
         raise ValueError(msg)
+    _check_oneofs(
+        request,
+        [*(each.path for each in template.variables), *([rule.body] if body not in ("", "*") else [])],
+    )
     answer = _json_name(response, rule.response_body, "response_body") if rule.response_body else ""
     return Binding(method, template, variables, Parameters(request, bound, rule.body), body, answer)
+
+
+def _check_oneofs(request: Descriptor, paths: Iterable[str]) -> None:
+    """Of two fields of one oneof, whose paths these are, one would be lost."""
+    claimed: dict[str, str] = {}
+    for path in paths:
+        descriptor: Descriptor | None = request
+        above = ""
+        for name in path.split("."):
+            assert descriptor is not None
+            field = descriptor.fields_by_name[name]
+            if field.containing_oneof is not None:
+                oneof = above + field.containing_oneof.name
+                first = claimed.setdefault(oneof, above + name)
+                if first != above + name:
+                    msg = f"{first} and {above + name} are of one oneof, of which one can be set"
+                    raise ValueError(msg)
+            above += f"{name}."
+            descriptor = field.message_type
 
 
 def _method_and_path(rule: HttpRule) -> tuple[str, str]:
@@ -71,8 +97,8 @@ def _method_and_path(rule: HttpRule) -> tuple[str, str]:
         raise ValueError(msg)
     if pattern != "custom":
         return pattern.upper(), getattr(rule, pattern)
-    if _KIND.fullmatch(rule.custom.kind) is None:
-        msg = f"{rule.custom.kind!r} is no HTTP method: it must be in capitals, or *"
+    if rule.custom.kind not in _KINDS:
+        msg = f"{rule.custom.kind!r} is no HTTP method that can be served: {', '.join(sorted(_KINDS))} are"
         raise ValueError(msg)
     return rule.custom.kind, rule.custom.path
 

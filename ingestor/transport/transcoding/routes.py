@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -144,6 +144,7 @@ class Router:
         # What most requests are for, without a search.
         self._literal: dict[str, dict[str, Route]] = {}
         self._paths: Paths[Route] = Paths()
+        self._routes: list[Route] = []
         self._rpcs = [rpc for rpc in rpcs if rpc.http is not None]
         for rpc in self._rpcs:
             try:
@@ -156,6 +157,14 @@ class Router:
     def paths(self) -> set[str]:
         """gRPC's paths of the rpcs that have routes."""
         return {rpc.path for rpc in self._rpcs}
+
+    def keep_off(self, paths: Container[str]) -> None:
+        """Raises ValueError, with the rpc's name, where a route is one of these paths, which others serve."""
+        for route in self._routes:
+            template = route.binding.template
+            if template.literal and template.path in paths:
+                msg = f"{route.rpc.path}: its google.api.http rule can't be served: {template.text} is a page here"
+                raise ValueError(msg)
 
     def match(self, method: str, raw_path: str) -> Route | Matched:
         """The route for this method and (undecoded) path. Raises NoSuchRoute, WrongMethod, or Invalid for a path
@@ -193,6 +202,7 @@ class Router:
             route = Route(
                 binding.method, template.text, rpc, self._pool, binding, reader, plain, columns, self._aside
             )
+            self._routes.append(route)
             there = self._paths.add(route.method, template, route)
             if there is not route:
                 msg = f"{route.method} {route.path} is a route of {there.rpc.path} already, as {there.path}"

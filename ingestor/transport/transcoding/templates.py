@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from ingestor.errors import Invalid
 from ingestor.transport.transcoding.escapes import unescaped
 
 
@@ -65,6 +66,12 @@ class Template:
         """Whether it matches one path and its other spellings alone."""
         return not any(isinstance(segment, Wild) for segment in self.segments)
 
+    @property
+    def path(self) -> str:
+        """The path that it matches, if it is literal."""
+        verb = f":{self.verb}" if self.verb else ""
+        return "".join(f"/{segment}" for segment in self.segments) + verb
+
 
 def parsed(text: str) -> Template:
     """The template that this text is. Raises ValueError."""
@@ -88,7 +95,13 @@ def parsed(text: str) -> Template:
 
 
 def _segment(text: str) -> Segment:
-    return Wild(text) if text in ("*", "**") else unescaped(text)
+    if text in ("*", "**"):
+        return Wild(text)
+    try:
+        return unescaped(text)
+    except Invalid as error:
+        msg = f"{text!r} can't be in a path template: {error.message}"
+        raise ValueError(msg) from None
 
 
 def _variable(path: str, first: int, pattern: list[Segment]) -> Variable:

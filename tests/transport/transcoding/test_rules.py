@@ -7,11 +7,13 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import aiohttp
 import pytest
 from google.api.http_pb2 import CustomHttpPattern, HttpRule
 
 from ingestor.errors import Invalid, NoSuchRoute, WrongMethod
-from ingestor.transport.transcoding import Router
+from ingestor.transport.http import Content, HttpServer, json_page
+from ingestor.transport.transcoding import Router, bindings
 from tests.transport.library.service import Library
 
 
@@ -184,6 +186,28 @@ def get(path: str, **rest: Any) -> HttpRule:
         ("GetBook", get("/v1/{name}/{name}"), "has a variable twice"),
         ("GetBook", get(""), "no path template"),
         ("GetBook", HttpRule(custom=CustomHttpPattern(kind="get", path="/x")), "'get' is no HTTP method"),
+        ("GetBook", HttpRule(custom=CustomHttpPattern(kind="FOO", path="/x")), "'FOO' is no HTTP method"),
+        (
+            "GetBook",
+            HttpRule(custom=CustomHttpPattern(kind="CONNECT", path="/x")),
+            "'CONNECT' is no HTTP method",
+        ),
+        ("GetBook", get("/v1/%ff"), "'%ff' can't be in a path template: %ff is not UTF-8"),
+        (
+            "Search",
+            get("/x/{text_choice}/{range_choice.least}"),
+            "text_choice and range_choice are of one oneof",
+        ),
+        (
+            "Search",
+            get("/x/{child.text_choice}/{child.range_choice.most}"),
+            "are of one oneof, of which one can",
+        ),
+        (
+            "Search",
+            HttpRule(post="/x/{text_choice}", body="range_choice"),
+            "are of one oneof, of which one can",
+        ),
         ("GetBook", get("/x", additional_bindings=[HttpRule(body="*")]), "it has no path"),
         (
             "GetBook",
@@ -233,3 +257,40 @@ def test_two_rpcs_with_one_route_are_refused(library: Library) -> None:
     others.append(HttpRule(custom=CustomHttpPattern(kind="*", path="/v1/x/*")))
     for rule in others:
         Router([first, replace(second, http=rule)], library.descriptors.pool)
+
+
+@pytest.mark.parametrize(
+    "rule", [get("/v1/here"), HttpRule(post="/v1/{name=here}", body="*"), get("/v1/%68ere")]
+)
+async def test_a_route_where_a_page_is_is_refused_at_start(library: Library, rule: HttpRule) -> None:
+    """The page would be found for every method. One whose variable could be a page is none of these: a literal
+    goes before it."""
+
+    async def page() -> Content:
+        return json_page(200, {})
+
+    router = Router([replace(library.rpc("GetBook"), http=rule)], library.descriptors.pool)
+    with pytest.raises(ValueError, match="LibraryService/GetBook: .* is a page here"):
+        HttpServer(router, {"/v1/here": page}, body_bytes_max=1000)
+    free = Router([replace(library.rpc("GetBook"), http=get("/v1/{name}"))], library.descriptors.pool)
+    HttpServer(free, {"/v1/here": page}, body_bytes_max=1000)
+
+
+async def test_every_method_that_a_rule_may_have_is_served(library: Library) -> None:
+    """HTTP's parser lets it through. One that it doesn't know is 400, and no rule may have it."""
+    kinds = sorted(bindings._KINDS - {"*"})
+    rules = [HttpRule(custom=CustomHttpPattern(kind=kind, path="/v1/x/{name}")) for kind in kinds]
+    rules[0].additional_bindings.extend(rules[1:])
+    router = Router([replace(library.rpc("GetBook"), http=rules[0])], library.descriptors.pool)
+    server = HttpServer(router, {}, body_bytes_max=1000)
+    port = await server.start("127.0.0.1", 0)
+    try:
+        async with aiohttp.ClientSession() as session:
+            for kind in kinds:
+                async with session.request(kind, f"http://127.0.0.1:{port}/v1/x/{kind}") as got:
+                    assert got.status == 200, kind
+            async with session.request("FOO", f"http://127.0.0.1:{port}/v1/x/foo") as got:
+                assert got.status == 400
+    finally:
+        await server.close()
+    assert [each.name for each in library.requests] == kinds
