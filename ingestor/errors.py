@@ -76,6 +76,10 @@ class WrongMethod(Refusal):
         self.allowed = tuple(allowed)
 
 
+class CrossSite(Refusal):
+    """A page of a site that may not do so would have a browser change something here."""
+
+
 class WrongMediaType(Refusal):
     """The body's media type is none that this route reads."""
 

@@ -46,6 +46,7 @@ TABLE: dict[type[errors.Refusal], Answer] = {
     errors.NotFound: Answer(Code.NOT_FOUND, 404),
     errors.NoSuchRoute: Answer(Code.NOT_FOUND, 404),
     errors.WrongMethod: Answer(Code.UNIMPLEMENTED, 405),
+    errors.CrossSite: Answer(Code.PERMISSION_DENIED, 403),
     errors.WrongMediaType: Answer(Code.INVALID_ARGUMENT, 415),
 }
 DETAILS: tuple[type[Message], ...] = (BadRequest, RetryInfo)

@@ -92,8 +92,7 @@ class HttpServer:
         self._observers = Observers(observe, "http", router.paths)
         self._body_bytes_max = body_bytes_max
         self._page_timeout_s = page_timeout_s
-        origins = tuple(cors_origins)
-        self._cors = Cors(origins) if origins else None
+        self._cors = Cors(cors_origins)
         self._draining = False
         self._closing = Closing()
         self._calls = 0
@@ -166,7 +165,7 @@ class HttpServer:
         """Adds the headers that don't depend on what is answered."""
         if (metadata := METADATA.get()) is not None and metadata.sent:
             response.headers.extend(sent(metadata.sent))
-        if self._cors is not None:
+        if self._cors.origins:
             _let_read(response, request, self._cors)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -176,7 +175,7 @@ class HttpServer:
             msg = f"only 100-continue can be expected, not {printable(expectation)}"
             return self._refused(Invalid(msg), request, status=417)
         path = request.rel_url.raw_path
-        if self._cors is not None and is_preflight(request.method, request.headers):
+        if self._cors.origins and is_preflight(request.method, request.headers):
             allowed = _PAGE_METHODS if path in self._pages else self._router.allowed(path)
             return nothing(self._cors.preflight(request.headers, allowed))
         if (page := self._pages.get(path)) is not None:
@@ -217,6 +216,7 @@ class HttpServer:
                 return nothing(headers_of(wrong))
             raise
         observation.path = target.rpc.path
+        self._cors.refuse(request.method, request.headers)
         if self._draining:
             msg = "the server is stopping: nothing was taken"
             raise Unavailable(msg, 1.0)
