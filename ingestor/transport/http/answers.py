@@ -65,13 +65,21 @@ async def compress(
     """Lets a response that is worth it leave in gzip, where the client takes that; `kept` gives that of a body
     which is sent more than once."""
     assert isinstance(response.body, bytes)
-    response.headers.add("Vary", _VARIES)
-    if accept_encoding is None or not takes_gzip(accept_encoding):
+    if not lets_gzip(response, accept_encoding):
         return
     response.body = await (gzipped(response.body) if kept is None else kept())
-    response.headers["Content-Encoding"] = GZIP
     if (tag := response.headers.get("ETag")) is not None:
         response.headers["ETag"] = f"W/{tag}"  # the same content, in other bytes
+
+
+def lets_gzip(response: web.StreamResponse, accept_encoding: str | None) -> bool:
+    """Says in a response's headers that it is in gzip, and that others may get it otherwise; that alone where the
+    client does not take gzip."""
+    response.headers.add("Vary", _VARIES)
+    if accept_encoding is None or not takes_gzip(accept_encoding):
+        return False
+    response.headers["Content-Encoding"] = GZIP
+    return True
 
 
 def refuse(refusal: Refusal, status: int | None = None) -> web.Response:

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator
 from aiohttp import StreamReader, web
 
 from ingestor.errors import Invalid, TooLarge, WrongMediaType
-from ingestor.transport.compression import GZIP, inflated_aside
+from ingestor.transport.compression import GZIP, Inflater, inflated_aside
 from ingestor.transport.http.answers import JSON
 from ingestor.transport.http.compression import NAMES
 from ingestor.transport.share import Share
@@ -96,9 +96,32 @@ async def _rest(content: StreamReader, bytes_max: int, share: Share) -> bytes:
     return bytes(body)
 
 
-async def lines(content: StreamReader, bytes_max: int, share: Share) -> AsyncGenerator[bytes, None]:
+class _Inflating:
+    """A body that comes in gzip, read as if it came as it is."""
+
+    def __init__(self, content: StreamReader) -> None:
+        self._content = content
+        self._inflater = Inflater()
+
+    async def readany(self) -> bytes:
+        """What comes next, some of it; nothing at the end. Raises Invalid."""
+        while True:
+            data = b""
+            if self._inflater.has_more:
+                await asyncio.sleep(0)  # a small body may be a thousand turns of the event loop
+            elif not (data := await self._content.readany()):
+                self._inflater.end()
+                return b""
+            if content := self._inflater.inflate(data):
+                return content
+
+
+async def lines(body: StreamReader, coding: str, bytes_max: int, share: Share) -> AsyncGenerator[bytes, None]:
     """The lines of a body as they come, without their ends and without those that are blank. Raises TooLarge for
-    one of more than `bytes_max`, SentTooSlowly for one that does not come to its end, Overloaded, and Invalid."""
+    one of more than `bytes_max`, or so much that is blank before one, SentTooSlowly for one that does not come to
+    its end, Overloaded, and Invalid."""
+    content = _Inflating(body) if coding else body
+    blank = 0
     begun = bytearray()
     holding = share.receiving.begin(begun.clear)
     try:
@@ -109,12 +132,15 @@ async def lines(content: StreamReader, bytes_max: int, share: Share) -> AsyncGen
             *whole, rest = chunk.split(b"\n")
             for number, line in enumerate(whole, 1):
                 if not number % _LINES_A_TURN:
-                    await asyncio.sleep(0)
+                    await _next_turn(blank, bytes_max)
                 begun += line
                 if len(begun) > bytes_max:
                     raise _too_large(bytes_max, "a line")
                 if begun.strip():
+                    blank = 0
                     yield bytes(begun)
+                else:
+                    blank += len(begun) + 1
                 begun.clear()
             begun += rest
             if len(begun) > bytes_max:
@@ -129,7 +155,13 @@ async def lines(content: StreamReader, bytes_max: int, share: Share) -> AsyncGen
         yield bytes(begun)
 
 
-async def _more(content: StreamReader, begun: bytearray, line_s: float) -> bytes:
+async def _next_turn(blank: int, bytes_max: int) -> None:
+    if blank > bytes_max:  # of which gzip makes a thousandth
+        raise _too_large(bytes_max, "what is blank before a line")
+    await asyncio.sleep(0)
+
+
+async def _more(content: StreamReader | _Inflating, begun: bytearray, line_s: float) -> bytes:
     """What comes next: whenever it likes, unless a line has begun."""
     if not begun:
         return await content.readany()

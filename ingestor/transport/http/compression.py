@@ -9,11 +9,32 @@ from ingestor.transport.compression import GZIP, GZIP_BITS
 NAMES = frozenset({GZIP, "x-gzip"})
 # Half of zlib's time for some more bytes.
 _LEVEL = 4
+# A window of 8 KiB, which makes 64 KiB of memory a stream, a quarter of zlib's own choice.
+_STREAM_BITS, _STREAM_MEMORY = 16 + 13, 6
 
 
 def deflated(content: bytes) -> bytes:
     """The content in gzip."""
     return zlib.compress(content, _LEVEL, GZIP_BITS)
+
+
+class Deflater:
+    """Deflates a stream line by line: each can be read when it has come."""
+
+    def __init__(self) -> None:
+        self._deflater = zlib.compressobj(_LEVEL, zlib.DEFLATED, _STREAM_BITS, _STREAM_MEMORY)
+
+    def add(self, piece: bytes) -> bytes:
+        """What can be sent by now."""
+        return self._deflater.compress(piece)
+
+    def flush(self) -> bytes:
+        """The rest of what was added."""
+        return self._deflater.flush(zlib.Z_SYNC_FLUSH)
+
+    def end(self) -> bytes:
+        """What ends the stream."""
+        return self._deflater.flush(zlib.Z_FINISH)
 
 
 def takes_gzip(accept_encoding: str) -> bool:

@@ -1,7 +1,7 @@
 """A streaming rpc over HTTP/1.1, as grpc-gateway has it: lines of JSON in, where its requests are streamed, and
 lines of JSON out, where its answers are, each as `{"result": ...}`; after an error the last is `{"error": ...}`.
 
-Each line leaves by itself, and the next is made once the client has taken it off our hands.
+Each line leaves by itself, in gzip, too, and the next is made once the client has taken it off our hands.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from contextlib import aclosing, contextmanager
 from aiohttp import web
 from aiohttp.http_writer import StreamWriter
 
-from ingestor.errors import Refusal, WrongMediaType
-from ingestor.transport.http.answers import JSON, NDJSON, answer, begun
+from ingestor.errors import Refusal
+from ingestor.transport.http.answers import JSON, NDJSON, answer, begun, lets_gzip
 from ingestor.transport.http.bodies import coding_of, decoded, invite, lines, read_body
+from ingestor.transport.http.compression import Deflater
 from ingestor.transport.rpc import StreamedRequest
 from ingestor.transport.share import Share
 from ingestor.transport.status import json_of
@@ -26,6 +27,8 @@ from ingestor.transport.transcoding import Matched, Route
 # Not every system has it.
 _UNSENT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 _UNSENT_BYTES_MAX = 64 * 1024
+# To be deflated in one turn of the event loop: some 1 ms.
+_PIECE_BYTES = 32 * 1024
 
 
 class Gone(Exception):
@@ -49,6 +52,7 @@ class Streamed:
         self._bytes_max = bytes_max
         self._share = share
         self._dress = dress
+        self._deflater: Deflater | None = None
         self.response = begun()
 
     async def requests(self, closing: Closing) -> AsyncGenerator[StreamedRequest, None]:
@@ -57,11 +61,9 @@ class Streamed:
         if not target.rpc.client_streaming:
             yield await target.read(await self._whole(closing), self._query)
             return
-        if coding_of(self._request, NDJSON):
-            msg = "send lines as they are, without content-encoding"
-            raise WrongMediaType(msg)
+        coding = coding_of(self._request, NDJSON)
         await invite(self._request)
-        async with aclosing(lines(self._request.content, self._bytes_max, self._share)) as found:
+        async with aclosing(lines(self._request.content, coding, self._bytes_max, self._share)) as found:
             while True:
                 async with closing.waiting():
                     line = await anext(found, None)
@@ -82,11 +84,14 @@ class Streamed:
     async def fail(self, refusal: Refusal) -> None:
         """Tells of it in a last line, for which nobody waits: who has not read until now is left what there is to
         read, and no more of the connection. Raises Gone."""
-        writer = self._request.writer
-        assert isinstance(writer, StreamWriter)
+        writer = self._writer
         with _told():
             await self._begin()
-            await writer.write(f'{{"error":{json_of(refusal)}}}\n'.encode(), drain=False)
+            line = f'{{"error":{json_of(refusal)}}}\n'.encode()
+            if self._deflater is not None:
+                line = self._deflater.add(line) + self._deflater.end()
+                self._deflater = None
+            await writer.write(line, drain=False)
             writer.set_eof()
         if writer.protocol.writing_paused:
             self.response.force_close()
@@ -96,17 +101,44 @@ class Streamed:
         if self._target.rpc.server_streaming:
             with _told():
                 await self._begin()
-                await self.response.write_eof()
+                await self.response.write_eof(b"" if self._deflater is None else self._deflater.end())
         return self.response
 
     async def _write(self, line: str) -> None:
         with _told():
             await self._begin()
-            await self.response.write(line.encode())
+            data = line.encode()
+            if self._deflater is not None:
+                data = await self._deflated(data, self._deflater)
+            await self.response.write(data)
+
+    async def _deflated(self, line: bytes, deflater: Deflater) -> bytes:
+        """The line in gzip. Where the call ends meanwhile, the line is sent whole before: half of it can't be taken
+        back."""
+        pieces = (line[start : start + _PIECE_BYTES] for start in range(0, len(line), _PIECE_BYTES))
+        made: list[bytes] = []
+        try:
+            for piece in pieces:
+                made.append(deflater.add(piece))
+                if len(line) > _PIECE_BYTES:
+                    await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            made += [*map(deflater.add, pieces), deflater.flush()]
+            await self._writer.write(b"".join(made), drain=False)
+            raise
+        return b"".join([*made, deflater.flush()])
+
+    @property
+    def _writer(self) -> StreamWriter:
+        writer = self._request.writer
+        assert isinstance(writer, StreamWriter)
+        return writer
 
     async def _begin(self) -> None:
         if not self.response.prepared:
             self._dress(self.response, self._request)
+            if lets_gzip(self.response, self._request.headers.get("Accept-Encoding")):
+                self._deflater = Deflater()
             _keep_little(self._request.transport)
             await self.response.prepare(self._request)
 
