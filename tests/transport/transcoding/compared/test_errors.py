@@ -18,6 +18,7 @@ STATUS = {
     Code.INVALID_ARGUMENT: 400,
     Code.DEADLINE_EXCEEDED: 504,
     Code.NOT_FOUND: 404,
+    Code.PERMISSION_DENIED: 403,
     Code.ALREADY_EXISTS: 409,
     Code.RESOURCE_EXHAUSTED: 429,
     Code.FAILED_PRECONDITION: 400,
@@ -25,7 +26,12 @@ STATUS = {
     Code.INTERNAL: 500,
     Code.UNAVAILABLE: 503,
 }
-OTHERS = {errors.TooLarge: 413, errors.TooSlow: 408, errors.WrongMethod: 405, errors.WrongMediaType: 415}
+OTHERS = {
+    errors.TooLarge: 413,
+    errors.SentTooSlowly: 408,
+    errors.WrongMethod: 405,
+    errors.WrongMediaType: 415,
+}
 
 
 async def test_bodies_of_errors(served: Served) -> None:

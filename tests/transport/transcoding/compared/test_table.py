@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +18,8 @@ from tests.transport.transcoding.compared import (
 
 _MODULES = (test_bodies, test_errors, test_metadata, test_parameters, test_paths, test_streams)
 _TEXT = (Path(__file__).parents[4] / "ARCHITECTURE.md").read_text("utf-8")
+
+_FORM = re.compile(r"same(?:[;,] .+)?|(?:stricter|ours): .+?\. \S.+|not offered(?:: .+)?")
 
 
 def _rows() -> dict[str, str]:
@@ -43,3 +46,9 @@ def test_every_row_but_of_what_is_not_offered_has_a_test_and_every_test_a_row() 
     assert offered - set(tested) == set()
     assert set(tested) - set(rows) == set()
     assert len(rows) > 40
+
+
+def test_every_row_says_how_it_compares() -> None:
+    """The same, stricter or ours (which is neither), both with a reason in a sentence of its own, or not offered."""
+    for behaviour, here in _rows().items():
+        assert _FORM.fullmatch(here), (behaviour, here)
