@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import jsonschema_rs
 import pytest
 from google.api import annotations_pb2
@@ -17,6 +18,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from ingestor.transport.rpc import Descriptors
 from tests.gateway import Gateway, gateway
+from tests.server_process import serve
 from tests.transport.openapi.browser import chromium, tab
 
 # `make fuzz` sets more, with a seed that is said where something fails; a short run always tries the same.
@@ -119,24 +121,31 @@ async def test_no_request_finds_an_answer_outside_of_it(running: Gateway, tmp_pa
     assert process.returncode == 0, f"FUZZ_SEED={SEED}\n{said.decode()}"
 
 
-async def test_the_page_shows_it_and_tries_a_call(running: Gateway, tmp_path: Path) -> None:
-    """In a browser: every operation is shown, an example that is sent is taken, and no other origin is asked."""
+async def test_the_page_shows_it_and_tries_a_call(database_url: str, tmp_path: Path) -> None:
+    """In a browser, against `ingestor serve`: every operation is shown, an example that is sent is taken, and no
+    other origin is asked."""
     browser = chromium()
     if browser is None:
         pytest.skip("there is no chromium here (Debian: apt-get install chromium)")
-    base = f"http://{running.host}:{running.http_port}"
-    document = await document_of(running)
-    async with asyncio.timeout(40), tab(browser, tmp_path / "profile") as page:
-        await page.open(f"{base}/docs#/AnalyticsService/AnalyticsService_LogMetric")
-        for path, item in document["paths"].items():
-            for operation in item.values():
-                shown = await page.text(f"#operations-AnalyticsService-{operation['operationId']}")
-                assert path in shown.replace("\u200b", "")
-                assert operation["summary"] in shown
-        assert '"serviceName"' in await page.text("textarea.body-param__text")
-        await page.click("button.execute")
-        assert "200" in await page.text(".live-responses-table tbody .response-col_status")
-        assert '"success": true' in await page.text(".live-responses-table tbody .response-col_description")
-        assert [url for url in page.asked if not url.startswith((f"{base}/", "data:"))] == []
-        assert page.complaints == []
-    assert running.count("ingestor_metrics_received_total") == 1
+    async with (
+        serve(tmp_path, database_url=database_url) as server,
+        aiohttp.ClientSession(server.http_url) as http,
+    ):
+        async with http.get("/openapi.json") as response:
+            document = await response.json()
+        async with asyncio.timeout(40), tab(browser, tmp_path / "profile") as page:
+            await page.open(f"{server.http_url}/docs#/AnalyticsService/AnalyticsService_LogMetric")
+            for path, item in document["paths"].items():
+                for operation in item.values():
+                    shown = await page.text(f"#operations-AnalyticsService-{operation['operationId']}")
+                    assert path in shown.replace("\u200b", "")
+                    assert operation["summary"] in shown
+            assert '"serviceName"' in await page.text("textarea.body-param__text")
+            await page.click("button.execute")
+            assert "200" in await page.text(".live-responses-table tbody .response-col_status")
+            told = await page.text(".live-responses-table tbody .response-col_description")
+            assert '"success": true' in told
+            assert [url for url in page.asked if not url.startswith((f"{server.http_url}/", "data:"))] == []
+            assert page.complaints == []
+        async with http.get("/metrics") as response:
+            assert "\ningestor_metrics_received_total 1.0\n" in await response.text()

@@ -49,6 +49,6 @@ def test_every_row_but_of_what_is_not_offered_has_a_test_and_every_test_a_row() 
 
 
 def test_every_row_says_how_it_compares() -> None:
-    """The same, stricter or ours (which is neither), both with a reason in a sentence of its own, or not offered."""
+    """The same, stricter or ours (which is neither), both with a reason behind it, or not offered."""
     for behaviour, here in _rows().items():
         assert _FORM.fullmatch(here), (behaviour, here)
