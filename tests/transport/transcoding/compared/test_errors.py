@@ -25,6 +25,7 @@ STATUS = {
     Code.UNIMPLEMENTED: 501,
     Code.INTERNAL: 500,
     Code.UNAVAILABLE: 503,
+    Code.UNAUTHENTICATED: 401,
 }
 OTHERS = {
     errors.TooLarge: 413,
