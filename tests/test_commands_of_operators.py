@@ -337,7 +337,8 @@ async def test_dead_letters_change_no_schema(
     before = await _relations(connection)
     code, out, err = await run("dead-letters", *DEAD_LETTERS[action], cwd=tmp_path, database_url=database_url)
     assert (code, out, err.count("\n")) == (3, "", 1)
-    assert ("run that release" if schema == "newer" else "0006 dead_letters): check DATABASE_URL") in err
+    assert ("run that release" if schema == "newer" else "0006 dead_letters") in err
+    assert schema == "newer" or "): check DATABASE_URL" in err
     assert ("ingestor migrate" in err) == (schema != "newer")
     assert await _relations(connection) == before
     await connection.close()

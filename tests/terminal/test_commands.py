@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -112,7 +113,7 @@ async def test_top_is_live_at_a_terminal(tmp_path: Path, database_url: str) -> N
 
     async with gateway(database_url) as running:
         process = await asyncio.create_subprocess_exec(
-            *("python", "-m", "ingestor", "top", "--address", address(running), "--every", "0.2"),
+            *(sys.executable, "-m", "ingestor", "top", "--address", address(running), "--every", "0.2"),
             stdin=other_end,
             stdout=other_end,
             stderr=other_end,
