@@ -20,8 +20,8 @@ from ingestor.model.columns import Rejected
 _REASONS_TOLD_MAX = 3
 
 
-def told(rejected: Sequence[Rejected]) -> list[RejectedMetric]:
-    return [RejectedMetric(index=position, reason=_reason(violations)) for position, violations in rejected]
+def told(rejected: Sequence[Rejected]) -> Iterator[RejectedMetric]:
+    return (RejectedMetric(index=position, reason=_reason(violations)) for position, violations in rejected)
 
 
 def encoded(rejected: Sequence[RejectedMetric]) -> bytes:

@@ -25,6 +25,7 @@ from ingestor.output import say
 from ingestor.settings import Settings, misspelt
 from ingestor.storage.database import inspect, open_database
 from ingestor.storage.embedded import EmbeddedPostgresError, identity
+from ingestor.threads import step_aside
 from ingestor.transport.tls import warnings
 
 LOST = 6
@@ -34,6 +35,7 @@ _INTERRUPTED = 130
 async def serve(settings: Settings) -> int:
     """Serves until it is told to stop. Raises StartupError."""
     stop = _stop_signals()
+    step_aside()
     for name in misspelt():
         logger.warning("the variable {} is none of ours: is it misspelt? (ingestor serve --help)", name)
     app = App(settings)

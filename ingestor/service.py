@@ -48,19 +48,20 @@ from ingestor.errors import (
     TooLate,
 )
 from ingestor.model import Ack, DeadRow, LabelSet, MetricBatch, Request, Row, Rules, label_set
-from ingestor.model.columns import Checked, ColumnRules, Rejected
+from ingestor.model.columns import Checked, ColumnRules, Rejected, Sifted
 from ingestor.model.fingerprint import rows_fingerprint, series_fingerprint
 from ingestor.model.labels import NO_LABELS
 from ingestor.model.rules import MetricFields, PlainMetric, name_problem
 from ingestor.permits import permit_writing, permit_writing_column
 from ingestor.reading import Reads
 from ingestor.series_guard import SeriesGuard
+from ingestor.slices import Slices, listed
 from ingestor.telemetry import Telemetry
 from ingestor.timestamps import from_nanos, microseconds
 
 # A check of more rows than this may take longer than the event loop should stand still: off to a thread.
 _INLINE_ROWS_MAX = 5_000
-# Telling what is wrong with one row takes as long as checking fifty.
+# What is kept of so many takes a millisecond to be packed.
 _INLINE_REJECTIONS_MAX = 1_000
 _UNLABELED: Mapping[int, str] = MappingProxyType({})
 _REQUEST_ID_BYTES_MAX = 128
@@ -75,7 +76,7 @@ ResultT = TypeVar("ResultT")
 SizedT = TypeVar("SizedT", bound=Sized)
 
 
-_Check: TypeAlias = "Callable[[], Awaitable[Checked]]"
+_Check: TypeAlias = "Callable[[], Awaitable[Sifted]]"
 
 
 class Earlier(Protocol):
@@ -136,6 +137,7 @@ class IngestorService(AnalyticsServiceBase):
         self._acks = acks
         self._reads = reads
         self._telemetry = telemetry
+        self._slices = Slices()
         self._series = series or SeriesGuard(0, dry_run=False, telemetry=telemetry)
         self._clock = clock
 
@@ -192,7 +194,7 @@ class IngestorService(AnalyticsServiceBase):
         accepted, rejected = await self._answered(call, check, "metrics")
         return LogMetricsResponse(accepted=accepted, rejected=rejected)
 
-    def _checked(self, metrics: Sequence[MetricFields]) -> Checked:
+    def _checked(self, metrics: Sequence[MetricFields]) -> Sifted:
         now = self._clock()
         rows = _Rows(now)
         rejected: list[Rejected] = []
@@ -201,7 +203,8 @@ class IngestorService(AnalyticsServiceBase):
                 rejected.append(Rejected(position, violations))
             else:
                 rows.add(metric)
-        return Checked(MetricBatch.of_rows(rows.rows, rows.label_sets) if rows.rows else None, rejected)
+        batch = MetricBatch.of_rows(rows.rows, rows.label_sets) if rows.rows else None
+        return Sifted(batch, len(rejected), iter(rejected))
 
     async def log_metrics_columns(self, columns: pa.RecordBatch) -> LogMetricsResponse:
         """`log_metrics` for a request that was decoded to columns: the same answers, without an object a row."""
@@ -215,7 +218,7 @@ class IngestorService(AnalyticsServiceBase):
         permit_writing_column(metrics)
         fingerprint = partial(self._column_rules.fingerprint, "LogMetrics", metrics)
         call = self._call(*_terms(columns), len(metrics), fingerprint)
-        return call, partial(self._checked_once, self._column_rules.check, [metrics], len(metrics))
+        return call, partial(self._checked_once, self._column_rules.sift, [metrics], len(metrics))
 
     async def stream_metrics(
         self, messages: AsyncIterator[LogMetricsRequest]
@@ -274,7 +277,7 @@ class IngestorService(AnalyticsServiceBase):
         permit_writing_column(series)
         fingerprint = partial(self._column_rules.series_fingerprint, "WriteSeries", series)
         call = self._call(*_terms(columns), points, fingerprint)
-        return call, partial(self._checked_once, self._column_rules.check_series, [series], points)
+        return call, partial(self._checked_once, self._column_rules.sift_series, [series], points)
 
     async def query_metrics(self, message: QueryMetricsRequest) -> QueryMetricsResponse:
         """Reads one metric over time. Raises Invalid, TooSlow, Overloaded or Unavailable."""
@@ -291,13 +294,13 @@ class IngestorService(AnalyticsServiceBase):
                 yield each
 
     async def _checked_once(
-        self, check: Callable[[pa.StructArray, datetime], Checked], columns: list[pa.StructArray], rows: int
-    ) -> Checked:
+        self, sift: Callable[[pa.StructArray, datetime], Sifted], columns: list[pa.StructArray], rows: int
+    ) -> Sifted:
         """`columns` is emptied: nobody keeps a request that was checked."""
         now = self._clock()
         if rows > _INLINE_ROWS_MAX:
-            return await asyncio.to_thread(check, columns.pop(), now)
-        return check(columns.pop(), now)
+            return await asyncio.to_thread(sift, columns.pop(), now)
+        return sift(columns.pop(), now)
 
     def _call(self, ack: int, request_id: str, rows: int, fingerprint: Callable[[], bytes]) -> _Call:
         return _Call(self._ack(ack, rows), self._named(request_id, rows, fingerprint), rows)
@@ -333,17 +336,23 @@ class IngestorService(AnalyticsServiceBase):
             self._count_rejected(0 if checked.batch is None else checked.batch.rows)
             raise
 
-    async def _taken(self, call: _Call, checked: Checked, list_name: str) -> tuple[int, list[RejectedMetric]]:
-        if self._series.watches:
-            checked = self._bounded(checked)
-        if checked.batch is None:
-            self._count_rejected(len(checked.rejected))
-            raise nothing_right(checked.rejected, list_name)
-        accepted, request = checked.batch.rows, call.request
-        rejected = await _aside_if_many(told, checked.rejected)
+    async def _told(self, sifted: Sifted, list_name: str) -> tuple[MetricBatch, list[RejectedMetric]]:
+        async with self._slices.place(sifted.bad):
+            checked = Checked(sifted.batch, await listed(sifted.explained))
+            if self._series.watches:
+                checked = self._bounded(checked)
+            if checked.batch is None:
+                self._count_rejected(len(checked.rejected))
+                raise nothing_right(checked.rejected, list_name)
+            return checked.batch, await listed(told(checked.rejected))
+
+    async def _taken(self, call: _Call, sifted: Sifted, list_name: str) -> tuple[int, list[RejectedMetric]]:
+        batch, rejected = await self._told(sifted, list_name)
+        del sifted
+        accepted, request = batch.rows, call.request
         if request is not None:
             request = request._replace(accepted=accepted, rejected=await _aside_if_many(encoded, rejected))
-        dead = await self._offer(checked.batch, call.ack, request, until_taken=call.waits_for_room)
+        dead = await self._offer(batch, call.ack, request, until_taken=call.waits_for_room)
         self._count_rejected(len(rejected))
         return accepted - len(dead), with_dead(rejected, dead, call.rows)
 
@@ -489,8 +498,8 @@ def _terms(columns: pa.RecordBatch) -> tuple[int, str]:
     return columns.column("ack")[0].as_py(), columns.column("request_id")[0].as_py()
 
 
-async def _made(checked: Checked) -> Checked:
-    return checked
+async def _made(sifted: Sifted) -> Sifted:
+    return sifted
 
 
 async def _aside_if_many(work: Callable[[SizedT], ResultT], items: SizedT) -> ResultT:

@@ -24,11 +24,14 @@ from google.protobuf.message_factory import GetMessageClass
 from grpclib.const import Handler
 
 from ingestor.errors import FieldViolation, Invalid, Overloaded
-from ingestor.transport.columns import ColumnDecoder, joined, pieces
+from ingestor.transport.columns import ColumnDecoder, elements_at_most, joined, pieces
 from ingestor.transport.messages import Converter, encoder, is_long
 
 # Some 2 ms of parsing, decoding and checking.
 _TURN_BYTES = 160 * 1024
+# What a row costs at the least, of which an empty one has two. The bytes of usual rows that look like the beginning
+# of one are a twentieth at most.
+_ELEMENT_BYTES = 20
 # What is larger is cut: 512 KiB take some 5 ms, a whole body of 4 MiB six times as long.
 _PIECE_BYTES = 512 * 1024
 # Some four seconds of decoding.
@@ -193,7 +196,7 @@ class ColumnCall:
         self.turns.enter(len(body))
         try:
             for piece in pieces(body, _PIECE_BYTES, self.elements_max):
-                await self.turns.take(len(piece))
+                await self.turns.take(max(len(piece), _ELEMENT_BYTES * elements_at_most(piece)))
                 try:
                     check(piece)
                     decoded.append(self.decoder.decode(piece))
@@ -233,7 +236,7 @@ class Turns:
         self._waiting_bytes -= size
 
     async def take(self, size: int) -> None:
-        """Returns when it is time to decode so many bytes; `give` ends it."""
+        """Returns when it is time to decode what costs as much as so many bytes of usual rows; `give` ends it."""
         await self._free.acquire()
         if size > self._left:
             try:

@@ -1,6 +1,6 @@
 """What hostile callers do. Each is a function of the gRPC and the HTTP port and of how much; it returns what became
-of the caller. They run as a process of their own (`python -m tests.hostile.attacks NAME GRPC_PORT HTTP_PORT SIZE`),
-so that what they take of the interpreter is not the bystander's."""
+of the caller. They run as a process of their own (`python -m tests.hostile.attacks NAME GRPC_PORT HTTP_PORT SIZE
+SECONDS`), so that what they take of the interpreter is not the bystander's; again until so long has passed."""
 
 from __future__ import annotations
 
@@ -330,5 +330,9 @@ ATTACKS: dict[str, Callable[[int, int, int], Became]] = {
 }
 
 if __name__ == "__main__":
-    name, *numbers = sys.argv[1:]
-    print(json.dumps(ATTACKS[name](*map(int, numbers))))
+    name, *numbers, seconds = sys.argv[1:]
+    attacks_until = time.monotonic() + float(seconds)
+    while True:
+        print(json.dumps(ATTACKS[name](*map(int, numbers))))
+        if time.monotonic() >= attacks_until:
+            break

@@ -6,6 +6,14 @@ from ingestor.transport.columns.decoders import (
     ReferenceDecoder,
     native_available,
 )
-from ingestor.transport.columns.splitting import joined, pieces
+from ingestor.transport.columns.splitting import elements_at_most, joined, pieces
 
-__all__ = ["ColumnDecoder", "NativeDecoder", "ReferenceDecoder", "joined", "native_available", "pieces"]
+__all__ = [
+    "ColumnDecoder",
+    "NativeDecoder",
+    "ReferenceDecoder",
+    "elements_at_most",
+    "joined",
+    "native_available",
+    "pieces",
+]

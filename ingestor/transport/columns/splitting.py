@@ -22,7 +22,7 @@ _VARINT_BYTES_MAX = 10
 def pieces(body: bytes, size: int, elements_max: int) -> Iterator[bytes]:
     """The body in pieces of about `size` bytes, unless one field is larger. Raises OverflowError when the list
     turns out to have more than `elements_max` elements. What can't be read is left to whoever parses the piece."""
-    if len(body) <= size and np.count_nonzero(np.frombuffer(body, np.uint8) == _LIST) <= elements_max:
+    if len(body) <= size and elements_at_most(body) <= elements_max:
         yield body
         return
     start = at = elements = 0
@@ -37,6 +37,11 @@ def pieces(body: bytes, size: int, elements_max: int) -> Iterator[bytes]:
             start = at
     if start < len(body):
         yield body[start:]
+
+
+def elements_at_most(body: bytes) -> int:
+    """More elements than these the list can't have."""
+    return int(np.count_nonzero(np.frombuffer(body, np.uint8) == _LIST))
 
 
 def _behind(body: bytes, at: int) -> int:
