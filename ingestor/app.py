@@ -261,7 +261,7 @@ class App:
         watch = HealthService(partial(_serving, health), {rpc.service for rpc in rpcs})
         # What tells of the server is told of, too.
         served = [*rpcs, *watch.rpcs()]
-        share = Share(_bounds(settings))
+        share = Share(_bounds(settings), self.telemetry.connection_cut_off)
         grpc = GrpcServer(
             [*served, *Reflection(descriptors, {rpc.service for rpc in served}).rpcs()],
             message_bytes_max=settings.message_bytes_max,

@@ -27,6 +27,16 @@ class Telemetry(Declaring):
     """One registry and what is counted in it; a process (or a test) makes its own."""
 
     calls = Declared((calls.TOTAL, calls.SECONDS), calls.Calls)
+    cut_off = counter(
+        "ingestor_connections_cut_off_total",
+        "Connections that were ended for what their clients did, by protocol (grpc, http) and reason.",
+        "Moves when a client reaches a bound: flood (frames that ask for nothing), slow (a request's head that does"
+        " not come whole), unread (answers that are left lying), silent (a PING without an answer), too_many"
+        " (CONNECTIONS_MAX: it is refused, or an idle one makes room), and over gRPC also idle"
+        " (CONNECTION_IDLE) and age (CONNECTION_AGE_MAX), which tell nothing bad of it.",
+        unit="connections",
+        labels=("protocol", "reason"),
+    )
     calls_in_flight = gauge(
         "ingestor_rpcs_in_flight",
         "Calls under way, by protocol (grpc, http).",
@@ -266,6 +276,10 @@ class Telemetry(Declaring):
         """Reads the calls under way of each protocol from its function whenever they are scraped."""
         for protocol, calls_in_flight in in_flight.items():
             self.calls_in_flight.labels(protocol).set_function(calls_in_flight)
+
+    def connection_cut_off(self, protocol: str, reason: str) -> None:
+        """One more."""
+        self.cut_off.labels(protocol, reason).inc()
 
     def watch_keys(self, *, valid: Callable[[], float], problem: Callable[[], float]) -> None:
         """Reads the gauges of keys from these functions whenever they are scraped."""

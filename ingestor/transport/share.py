@@ -1,19 +1,33 @@
-"""What all connections of a process share of the bounds, over both protocols."""
+"""What all connections of a process share of the bounds, over both protocols; tells when one is reached."""
 
 from __future__ import annotations
 
 import random
+from typing import Literal, Protocol, TypeAlias
 
 from ingestor.transport.bounds import Bounds
 from ingestor.transport.holding import Holding
 
+Reason: TypeAlias = Literal["flood", "slow", "unread", "silent", "too_many", "idle", "age"]
+
+
+class CutOff(Protocol):
+    """A connection of this protocol, `grpc` or `http`, is ended for this reason, which is a bound."""
+
+    def __call__(self, protocol: str, reason: Reason, /) -> None: ...
+
+
+def untold(_protocol: str, _reason: Reason, /) -> None:
+    """For who counts nothing."""
+
 
 class Share:
     """`receiving` are the bytes of requests that have not come whole, `unread` those of answers that clients leave
-    lying."""
+    lying; `cut_off` is told of each connection that is ended for its client's doing."""
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: Bounds, cut_off: CutOff = untold) -> None:
         self.bounds = bounds
+        self.cut_off = cut_off
         self.receiving = Holding(bounds.receive_bytes)
         self.unread = Holding(bounds.send_bytes)
 

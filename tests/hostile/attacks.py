@@ -5,6 +5,7 @@ SECONDS`), so that what they take of the interpreter is not the bystander's; aga
 from __future__ import annotations
 
 import json
+import resource
 import socket
 import sys
 import time
@@ -217,7 +218,8 @@ def half_requests(grpc_port: int, http_port: int, size: int) -> Became:
             if not all(sent):
                 break
             taken += 100
-    return {"mebibytes": taken // 64}
+    answers = [status for client in clients for status in client.statuses(100)]
+    return {"mebibytes": taken // 64, "statuses": Counter(answers)}
 
 
 def slow_readers(grpc_port: int, http_port: int, size: int) -> Became:
@@ -246,6 +248,8 @@ def slow_readers(grpc_port: int, http_port: int, size: int) -> Became:
 
 def too_many_connections(grpc_port: int, http_port: int, size: int) -> Became:
     """More than either port takes, each of which says who it is."""
+    _, files_max = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files_max, files_max))
     clients = []
     for _ in range(size):
         for port, begun in ((grpc_port, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), (http_port, b"GET /he")):

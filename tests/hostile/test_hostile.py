@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 import pytest_asyncio
@@ -34,7 +35,8 @@ P99_MAX_S = 0.06
 PATIENCE_S = 10.0
 # So long each attack goes on: hundreds of the bystander's calls.
 ATTACK_S = 6.0 if FULL else 0.0
-ALONE_S = 2.0 if FULL else 0.1
+ALONE_S = 2.0 if FULL else 0.0
+CALLS_MIN = 5
 CALM, OK, DEADLINE, EXHAUSTED = 11, "0", "4", "8"
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
@@ -48,6 +50,7 @@ class Bystander:
     server: ServerProcess
     latencies_s: list[float] = field(default_factory=list)
     rss_bytes: int = 0
+    enough: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def goes_on(self) -> None:
         """For ever. Raises when a call is not answered well."""
@@ -55,13 +58,17 @@ class Bystander:
             began_at = time.monotonic()
             await asyncio.wait_for(self.stub.log_metric(LogMetricRequest("by", "stander", 1.0)), PATIENCE_S)
             self.latencies_s.append(time.monotonic() - began_at)
+            if len(self.latencies_s) >= CALLS_MIN:
+                self.enough.set()
             self.rss_bytes = max(self.rss_bytes, self.server.rss_bytes())
             await asyncio.sleep(0.004)
 
-    def p99_s(self) -> float:
-        """Of the calls since the last time that this was asked, which it forgets."""
+    async def measured_s(self) -> tuple[float, float]:
+        """The p99 and the longest of the calls since this was last asked; of some, however busy the machine is."""
+        self.enough.clear()
+        await asyncio.wait_for(self.enough.wait(), PATIENCE_S)
         latencies_s, self.latencies_s = sorted(self.latencies_s), []
-        return latencies_s[int(len(latencies_s) * 0.99)]
+        return latencies_s[int(len(latencies_s) * 0.99)], latencies_s[-1]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -86,8 +93,9 @@ async def attacked(server: ServerProcess, name: str, size: int) -> list[dict[str
     async with Channel("127.0.0.1", server.grpc_port) as channel:
         bystander = Bystander(AnalyticsServiceStub(channel), server)
         going_on = asyncio.create_task(bystander.goes_on())
+        await bystander.measured_s()  # its first call connects
         await asyncio.wait([going_on], timeout=ALONE_S)
-        alone_s = bystander.p99_s()
+        alone_s, _ = await bystander.measured_s()
         attacker = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.hostile.attacks", name),
             *map(str, (server.grpc_port, server.http_port, size, ATTACK_S)),
@@ -104,11 +112,12 @@ async def attacked(server: ServerProcess, name: str, size: int) -> list[dict[str
         bystander_goes_on_for_s = 0.3  # what was begun may end only now
         await asyncio.wait([going_on], timeout=bystander_goes_on_for_s)
         assert not going_on.done() or going_on.result()
+        calls = len(bystander.latencies_s)
+        p99_s, longest_s = await bystander.measured_s()
         going_on.cancel()
         await asyncio.gather(going_on, return_exceptions=True)
     assert attacker.returncode == 0
     became: list[dict[str, Any]] = [json.loads(line) for line in out.splitlines()]
-    calls, longest_s, p99_s = len(bystander.latencies_s), max(bystander.latencies_s), bystander.p99_s()
     print(
         f"{name:24} p99 {p99_s * 1e3:6.1f} ms ({alone_s * 1e3:.1f} without), longest {longest_s * 1e3:6.1f} ms of"
         f" {calls:5} calls, RSS {bystander.rss_bytes / MIB:4.0f} MiB, {len(became)} times  {became[0]}"
@@ -116,6 +125,15 @@ async def attacked(server: ServerProcess, name: str, size: int) -> list[dict[str
     assert bystander.rss_bytes < RSS_MAX
     assert not FULL or p99_s < P99_MAX_S
     return became
+
+
+async def cut_off(server: ServerProcess, protocol: str, reason: str) -> float:
+    """How many connections were, by the server's own count."""
+    page = await asyncio.to_thread(urlopen, f"{server.http_url}/metrics")
+    named = f'ingestor_connections_cut_off_total{{protocol="{protocol}",reason="{reason}"}} '
+    return sum(
+        float(line.split()[-1]) for line in page.read().decode().splitlines() if line.startswith(named)
+    )
 
 
 @pytest.mark.parametrize(
@@ -132,7 +150,10 @@ async def attacked(server: ServerProcess, name: str, size: int) -> list[dict[str
 )
 async def test_floods(server: ServerProcess, name: str, short: int, full: int) -> None:
     """ENHANCE_YOUR_CALM, which the caller is given time to read; a caller that goes on sending may miss it."""
-    for became in await attacked(server, name, full if FULL else short):
+    floods = await cut_off(server, "grpc", "flood")
+    times = await attacked(server, name, full if FULL else short)
+    assert await cut_off(server, "grpc", "flood") == floods + len(times)
+    for became in times:
         assert became["goaway"] in (CALM, None)
         assert became["goaway"] == CALM or not became.get("all")
 
@@ -172,6 +193,8 @@ async def test_silent_sockets(server: ServerProcess) -> None:
     size = 500 if FULL else 50
     for became in await attacked(server, "silent", size):
         assert became["ended"] == {"ended": 2 * size}
+    assert await cut_off(server, "grpc", "slow") >= size
+    assert await cut_off(server, "http", "slow") >= size
 
 
 async def test_slow_writers(server: ServerProcess) -> None:
@@ -183,8 +206,11 @@ async def test_slow_writers(server: ServerProcess) -> None:
 
 
 async def test_requests_that_never_come_whole(server: ServerProcess) -> None:
-    """Those that stand still make room for others."""
-    await attacked(server, "half_requests", 10 if FULL else 1)
+    """Those that stand still make room for others: RESOURCE_EXHAUSTED, or DEADLINE_EXCEEDED for those that
+    still had room when their time was over."""
+    for became in await attacked(server, "half_requests", 10 if FULL else 1):
+        assert became["statuses"]
+        assert set(became["statuses"]) <= {EXHAUSTED, DEADLINE}
 
 
 async def test_slow_readers(server: ServerProcess) -> None:
@@ -192,12 +218,16 @@ async def test_slow_readers(server: ServerProcess) -> None:
     size = 5 if FULL else 1
     for became in await attacked(server, "slow_readers", size):
         assert became["ended"] == 2 * size
+    assert await cut_off(server, "grpc", "unread") >= size
+    assert await cut_off(server, "http", "unread") >= size
 
 
 async def test_more_connections_than_the_ports_take(server: ServerProcess) -> None:
     """600 of each; who is served already goes on."""
     for became in await attacked(server, "too_many_connections", 1000 if FULL else 700):
         assert became["open"] <= 2 * 600
+    assert await cut_off(server, "grpc", "too_many")
+    assert await cut_off(server, "http", "too_many")
 
 
 async def test_every_attack_has_a_test() -> None:

@@ -68,7 +68,7 @@ class Frames:
                 yield start, payload
             try:
                 data = self.socket.recv(RECV_BYTES)
-            except ConnectionError:
+            except (ConnectionError, TimeoutError):
                 return
             if not data:
                 return

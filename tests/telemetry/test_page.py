@@ -25,6 +25,7 @@ def test_every_metric_is_declared_and_says_when_it_moves() -> None:
     telemetry = Telemetry()
     telemetry.calls.count("r", "grpc")
     telemetry.series_limited.labels("k")
+    telemetry.connection_cut_off("grpc", "flood")
     telemetry.watch_calls(grpc=lambda: 0)
     shown = {}
     for metric in telemetry.registry.collect():
@@ -52,6 +53,7 @@ def test_alerts_look_at_what_there_is() -> None:
     telemetry = Telemetry()
     telemetry.calls.count("r", "grpc")
     telemetry.series_limited.labels("k")
+    telemetry.connection_cut_off("grpc", "flood")
     samples = {
         sample.name: set(sample.labels)
         for family in telemetry.registry.collect()

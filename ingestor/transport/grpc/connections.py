@@ -21,7 +21,7 @@ from grpclib.protocol import Stream as H2Stream
 from grpclib.server import Handler, Server
 from h2.errors import ErrorCodes
 from h2.events import DataReceived, Event, PingAckReceived, RequestReceived, StreamReset
-from h2.exceptions import ProtocolError
+from h2.exceptions import DenialOfServiceError, ProtocolError
 from hyperframe.frame import PingFrame, WindowUpdateFrame
 from loguru import logger
 
@@ -39,7 +39,7 @@ from ingestor.transport.grpc.lane import Lane, Lanes
 from ingestor.transport.grpc.tenure import Due, Seen, Tenure
 from ingestor.transport.holding import Held
 from ingestor.transport.observing import Observers
-from ingestor.transport.share import Share
+from ingestor.transport.share import Reason, Share
 from ingestor.transport.tls import listening
 
 _BACKLOG = 100  # as grpclib has it
@@ -130,7 +130,7 @@ class DrainableServer(Server):
         longest = min(idle, key=lambda connection: connection.idle_since, default=None)
         if longest is None or time.monotonic() - longest.idle_since < _IDLE_LONG_S:
             return False
-        longest.cut_off()
+        longest.cut_off_for("too_many")
         self.connections.discard(longest)
         return True
 
@@ -252,6 +252,7 @@ class _Connection(H2Protocol):
         self._transport = transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
         self._refused = not self._server.has_room()
         if self._refused:
+            self._share.cut_off("grpc", "too_many")
             self._calls.close()
             transport.abort()
             return
@@ -272,12 +273,14 @@ class _Connection(H2Protocol):
             self._lane.feed(data)
         except ProtocolError as error:
             logger.debug("a client breaks HTTP/2: {}", error)
+            if isinstance(error, DenialOfServiceError):
+                self._share.cut_off("grpc", "flood")
             self._end_for(str(error))
 
     def pause_writing(self) -> None:
         """The client does not read: nor is it read from, so that what it asks for does not pile up here."""
         super().pause_writing()
-        self._unread = self._share.unread.begin(self.cut_off)
+        self._unread = self._share.unread.begin(partial(self.cut_off_for, "unread"))
         self._unread.grow(self._transport.get_write_buffer_size())
         if not self._transport.is_closing() and self.farewell.stage is not Stage.ENDED:
             self._transport.pause_reading()
@@ -311,6 +314,11 @@ class _Connection(H2Protocol):
         if self._transport.get_write_buffer_size():
             self._transport.abort()  # a client that doesn't read would keep close() waiting
 
+    def cut_off_for(self, reason: Reason) -> None:
+        """The same, for what its client did."""
+        self._share.cut_off("grpc", reason)
+        self.cut_off()
+
     def _ping(self) -> None:
         if self.farewell.stage is not Stage.ENDED and not self.connection.is_closing():
             self.connection.flush()
@@ -318,7 +326,7 @@ class _Connection(H2Protocol):
 
     def _given_up(self) -> None:
         logger.debug("a client is gone without a word: it was pinged and did not answer")
-        self.cut_off()
+        self.cut_off_for("silent")
 
     def check(self, now: float) -> None:
         """Does what is due by now."""
@@ -332,8 +340,10 @@ class _Connection(H2Protocol):
         match self._tenure.due(now, seen):
             case Due.CUT:
                 logger.debug("a client is cut off: it neither says nor reads anything")
-                self.cut_off()
+                self.cut_off_for("slow" if unread is None else "unread")
             case Due.DEPART:
+                if self.farewell.stage is Stage.SERVING:
+                    self._share.cut_off("grpc", "age" if self._tenure.is_old(now) else "idle")
                 self.depart()
         if not self.connection.is_closing() and self.farewell.stage is not Stage.ENDED:
             self._lane.check(now)

@@ -32,7 +32,7 @@ from grpclib.metadata import encode_bin_value, encode_grpc_message
 from grpclib.protocol import Connection, EventsProcessor
 from h2.connection import ConnectionInputs, ConnectionState, H2Connection
 from h2.errors import ErrorCodes
-from h2.exceptions import ProtocolError
+from h2.exceptions import DenialOfServiceError, ProtocolError
 from h2.stream import StreamClosedBy
 from loguru import logger
 
@@ -682,4 +682,4 @@ class Lane:
 
     def _connection_error(self, code: ErrorCodes, message: str) -> ProtocolError:
         self._h2._terminate_connection(code)
-        return ProtocolError(message)
+        return (DenialOfServiceError if code is ErrorCodes.ENHANCE_YOUR_CALM else ProtocolError)(message)

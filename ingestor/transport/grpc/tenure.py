@@ -65,6 +65,8 @@ class Tenure:
     def _ends(self, now: float, seen: Seen) -> bool:
         self.idle_since = now if seen.calls else max(self.idle_since, seen.last_call_at)
         idle_s = self._bounds.idle_s
-        return bool(
-            (idle_s and now - self.idle_since > idle_s) or (self._age_s and now - self._made_at > self._age_s)
-        )
+        return bool((idle_s and now - self.idle_since > idle_s) or self.is_old(now))
+
+    def is_old(self, now: float) -> bool:
+        """Whether it has reached its age."""
+        return bool(self._age_s) and now - self._made_at > self._age_s

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, cast
 
 from aiohttp import StreamReader, web
@@ -81,6 +82,7 @@ class Connections(web.Server):
         longest = min(idle, key=lambda connection: connection.idle_since, default=None)
         if longest is None or time.monotonic() - longest.idle_since < _IDLE_LONG_S:
             return False
+        self.share.cut_off("http", "too_many")
         longest.force_close()
         return True
 
@@ -134,6 +136,7 @@ class _Connection(web.RequestHandler):
         if self._manager.has_room():
             super().connection_made(transport)
             return
+        self._share.cut_off("http", "too_many")
         self._manager = None
         refused = cast("asyncio.Transport", transport)
         refused.write(_too_many_connections())
@@ -169,7 +172,7 @@ class _Connection(web.RequestHandler):
         """The client does not read."""
         super().pause_writing()
         if self.transport is not None:
-            self._unread = self._share.unread.begin(self.transport.abort)
+            self._unread = self._share.unread.begin(partial(self._abort_unread, self.transport))
             self._unread.grow(self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
@@ -184,17 +187,22 @@ class _Connection(web.RequestHandler):
             return
         if self._stall.is_over(now, transport.get_write_buffer_size() if self._paused else None):
             logger.debug("a client is cut off: it does not read")
-            transport.abort()
+            self._abort_unread(transport)
         elif self.is_idle and self._head_since is not None:
             limit_s = self._share.bounds.header_timeout_s
             if now - self._head_since <= limit_s:
                 return
+            self._share.cut_off("http", "slow")
             if self._head_bytes:
                 self._refuse(
                     SentTooSlowly(f"the head of the request did not come whole within {limit_s:g}s"), 408
                 )
             else:
                 self.force_close()
+
+    def _abort_unread(self, transport: asyncio.Transport) -> None:
+        self._share.cut_off("http", "unread")
+        transport.abort()
 
     def _read_again(self) -> None:
         if self._unread is not None:
