@@ -43,5 +43,7 @@ class Bounds:
 DEFAULT = Bounds()
 HEADER_BYTES_MAX = 64 * 1024
 """What a request's headers may take, names and values together; as HTTP/2 counts them (RFC 9113, 6.5.2)."""
+BACKLOG = 1_024
+"""Connections that wait to be accepted. One for which there is no room tries again after a second."""
 STREAMS_MAX = 100
 """Calls at once on one HTTP/2 connection."""

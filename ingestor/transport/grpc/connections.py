@@ -26,7 +26,7 @@ from hyperframe.frame import PingFrame, WindowUpdateFrame
 from loguru import logger
 
 from ingestor.transport.admission import Gate
-from ingestor.transport.bounds import STREAMS_MAX
+from ingestor.transport.bounds import BACKLOG, STREAMS_MAX
 from ingestor.transport.grpc.allowance import Allowance
 from ingestor.transport.grpc.beginning import begun
 from ingestor.transport.grpc.calls import Calls, Methods
@@ -41,8 +41,6 @@ from ingestor.transport.holding import Held
 from ingestor.transport.observing import Observers
 from ingestor.transport.share import Reason, Share
 from ingestor.transport.tls import listening
-
-_BACKLOG = 100  # as grpclib has it
 
 # Who is idle for less may be about to call.
 _IDLE_LONG_S = 1.0
@@ -82,7 +80,7 @@ class DrainableServer(Server):
     async def listen(self, host: str, port: int, context: ssl.SSLContext | None = None) -> None:
         """As grpclib's `start`, which leaves a TLS handshake a minute. Raises OSError."""
         self._server = await self._loop.create_server(
-            self._protocol_factory, host, port, backlog=_BACKLOG, **listening(context)
+            self._protocol_factory, host, port, backlog=BACKLOG, **listening(context)
         )
         self._server_closed_fut = self._loop.create_future()
 

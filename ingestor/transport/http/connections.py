@@ -19,7 +19,7 @@ from aiohttp.web_protocol import _ErrInfo
 from loguru import logger
 
 from ingestor.errors import Invalid, Refusal, SentTooSlowly, TooLarge, Unavailable
-from ingestor.transport.bounds import HEADER_BYTES_MAX
+from ingestor.transport.bounds import BACKLOG, HEADER_BYTES_MAX
 from ingestor.transport.holding import Held
 from ingestor.transport.http.answers import JSON, refuse
 from ingestor.transport.share import Share
@@ -96,7 +96,7 @@ class Site(web.TCPSite):
         server = self._runner.server
         assert server is not None
         self._server = await asyncio.get_running_loop().create_server(
-            server, self._host, self._port, backlog=self._backlog, **listening(self._ssl_context)
+            server, self._host, self._port, backlog=BACKLOG, **listening(self._ssl_context)
         )
 
 
