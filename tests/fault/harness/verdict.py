@@ -6,14 +6,14 @@ It reads every row; a count alone would hide a row that is lost behind one that 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import asyncpg
 import numpy as np
 import numpy.typing as npt
 
-from tests.fault.harness.ledger import Counts, Fate
-from tests.fault.harness.load import Load
-from tests.fault.harness.rows import WRONG_TEXTS
+from tests.fault.harness.ledger import Counts, Fate, Ledger
+from tests.fault.harness.rows import WRONG_TEXTS, Times
 
 _STORED = "SELECT value::bigint AS row, (extract(epoch FROM time) * 1000000)::bigint AS at FROM metrics"
 _DEAD = "SELECT (metric->>'value')::float8::bigint AS row, 0::bigint AS at FROM dead_letters"
@@ -34,7 +34,15 @@ class Verdict:
     twice: int
 
 
-async def verdict(load: Load, database_url: str, rounds: int = 1) -> Verdict:
+class Sent(Protocol):
+    """A load, after it."""
+
+    ledger: Ledger
+    times: Times
+    retries: int
+
+
+async def verdict(load: Sent, database_url: str, rounds: int = 1) -> Verdict:
     """Raises AssertionError with the first rows that are not as they have to be."""
     ledger = load.ledger
     connection = await asyncpg.connect(database_url, timeout=30)
@@ -86,7 +94,7 @@ def _count(rows: Counts, size: int) -> npt.NDArray[np.int64]:
     return np.bincount(rows, minlength=size).astype(np.int64)
 
 
-def _spans(load: Load, rows: Counts) -> str:
+def _spans(load: Sent, rows: Counts) -> str:
     """How many, and whose the first ones are."""
     wanted = set(rows[:2_000].tolist())
     pages = [
