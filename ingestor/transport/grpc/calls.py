@@ -136,7 +136,7 @@ class Calls:
             if path not in self._methods.unary and path not in self._methods.streams:
                 raise GRPCError(Status.UNIMPLEMENTED, "Method not found")
             check_headers(headers)
-            check_ascii(request)
+            check_ascii(headers)
             metadata.received = received_metadata(headers)
             names = peer_names(call._stream._transport)
             CALLER.set(self._gate.recognise(path, metadata.received, names).enter())

@@ -49,9 +49,9 @@ def not_grpc(headers: Mapping[str, str]) -> tuple[int, str] | None:
     return None
 
 
-def check_ascii(headers: Mapping[str, str]) -> None:
-    """Raises Invalid when a name or value is not ASCII, which gRPC does not allow."""
-    if not all(name.isascii() and value.isascii() for name, value in headers.items()):
+def check_ascii(headers: Iterable[tuple[str | bytes, str | bytes]]) -> None:
+    """Raises Invalid when a name or any value of it is not ASCII, which gRPC does not allow."""
+    if not all(name.isascii() and value.isascii() for name, value in headers):
         msg = "a header is not ASCII: send its value in base64, under a name that ends in -bin"
         raise Invalid(msg)
 

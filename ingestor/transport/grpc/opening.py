@@ -118,7 +118,7 @@ def _opening(headers: Collection[Header], methods: Mapping[str, Method]) -> Open
         return None
     try:
         request = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
-        check_ascii(request)
+        check_ascii(headers)
         seconds = timeout_s(request)
         metadata = received_metadata((name.decode(), value.decode()) for name, value in headers)
     except Invalid:

@@ -21,6 +21,9 @@ HEADERS = [
     ("content-type", "application/grpc"),
 ]
 
+# A list where a name comes twice.
+Headers = dict[str, str] | list[tuple[str, str]]
+
 
 @dataclass
 class Answer:
@@ -83,12 +86,13 @@ class RawClient:
                 await asyncio.sleep(0.0005)  # a packet of its own
 
     async def send(
-        self, data: bytes, *, path: str = LOG_METRIC, end: bool = True, headers: dict[str, str] | None = None
+        self, data: bytes, *, path: str = LOG_METRIC, end: bool = True, headers: Headers | None = None
     ) -> int:
         """Opens a stream with this body; returns its id."""
         stream = self.h2.get_next_available_stream_id()
         self.answers[stream] = Answer()
-        self.h2.send_headers(stream, [(":path", path), *HEADERS, *(headers or {}).items()])
+        more = headers.items() if isinstance(headers, dict) else headers or ()
+        self.h2.send_headers(stream, [(":path", path), *HEADERS, *more])
         await self.send_more(stream, data, end=end)
         return stream
 

@@ -88,6 +88,16 @@ async def test_bytes_that_are_not_ascii_in_headers_fail_their_call_alone(
     assert not problems
 
 
+async def test_every_value_of_a_header_has_to_be_ascii(raw: RawClient, problems: list[str]) -> None:
+    """Also one that another of the same name comes behind."""
+    other = await raw.send(framed(GOOD), end=False)
+    twice = await raw.send(framed(GOOD), headers=[("name", "G\u00fcnther"), ("name", "Guenther")])
+    assert (await raw.answer(twice)).headers["grpc-status"] == "3"
+    await raw.send_more(other)
+    assert (await raw.answer(other)).headers["grpc-status"] == "0"
+    assert not problems
+
+
 async def test_binary_metadata_that_is_not_base64_does_not_leave_the_call_without_an_answer(
     raw: RawClient,
 ) -> None:
