@@ -51,7 +51,10 @@ gen: setup ## write gen/ from proto/, METRICS.md from the declared metrics
 	$(BIN)/python scripts/gen.py
 	$(BIN)/python scripts/metrics_page.py
 
-fuzz: setup ## drive decoders and HTTP API with hostile bytes for long; FUZZ_CASES=, API_FUZZ_CASES= and FUZZ_SEED= are heeded
+# Two million requests to a server over both protocols, eight to the decoders alone.
+fuzz: setup ## 10 million hostile requests, some 45 minutes; FUZZ_REQUESTS=, FUZZ_DECODER_CASES= and FUZZ_SEED= are heeded
+	FUZZ_REQUESTS=$${FUZZ_REQUESTS:-2000000} FUZZ_DECODER_CASES=$${FUZZ_DECODER_CASES:-8000000} \
+	  $(BIN)/python -m pytest tests/fuzz -s $(ARGS)
 	FUZZ_CASES=$${FUZZ_CASES:-500000} API_FUZZ_CASES=$${API_FUZZ_CASES:-1000} \
 	  $(BIN)/python -m pytest tests/columns/test_fuzz.py tests/transport/openapi/test_api.py -s $(ARGS)
 	HYPOTHESIS_PROFILE=random $(BIN)/python -m pytest -m hypothesis $(ARGS)

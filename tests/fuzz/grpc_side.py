@@ -1,0 +1,300 @@
+"""Fuzzed calls over HTTP/2: many at once on each connection, some connections broken on purpose.
+
+A call ends with a status, a reset, or its connection's end after a GOAWAY; anything else is Wrong.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import socket
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from hpack import Decoder
+
+from ingestor.transport.grpc import wire
+from tests.fuzz import corpus
+from tests.fuzz.mutations import BINARY, compressed, mutated
+from tests.fuzz.tally import Tally, Wrong
+from tests.hostile.wire_client import GOAWAY, PREFACE, SETTINGS
+
+_SERVICE = "/analytics.v1.AnalyticsService/"
+_CALLS = 60
+_CONNECTION_CALLS = 6_000
+_ANSWERED_WITHIN_S = 60.0
+_DATA_MAX = 16_384
+# Less of the connection's window than this: it is waited for more.
+_WINDOW_LOW = 32_768
+_STATUS = re.compile(rb"grpc-status[\x01\x02](\d+)")
+# What is no gRPC is told so by HTTP's status; the gRPC status beside it is UNKNOWN by convention.
+_NEVER = {"2", "13", "15"}
+_WINDOWS = wire.frame(SETTINGS, 0, 0, b"\0\4" + wire.WINDOW_MAX.to_bytes(4)) + wire.number_frame(
+    wire.WINDOW_UPDATE, 0, wire.WINDOW_MAX - 2**16
+)
+_PATHS = [
+    "",
+    "/",
+    "*",
+    "/%2e%2e",
+    f"{_SERVICE}Nothing",
+    f"{_SERVICE}LogMetric/",
+    "/a/b/c",
+    "\xff",
+    "/x" * 500,
+]
+_EXTRA = [
+    *(
+        ("grpc-timeout", each)
+        for each in ("1m", "0n", "99999999H", "-1S", "1", "1e3S", "123456789S", "", "\xb2S")
+    ),
+    *(("grpc-encoding", each) for each in ("gzip", "identity", "br", "", "gzip, gzip")),
+    *(("x-trace-bin", each) for each in ("AA==", "A", "%%%", "\xff")),
+    *(
+        ("content-type", each)
+        for each in ("text/plain", "application/grpc+json", "application/grpc+proto", "")
+    ),
+    *(("te", each) for each in ("", "gzip")),
+    *(("user-agent", each) for each in ("\xe4", "a" * 4000, "\t")),
+    *(("authorization", each) for each in ("Bearer x", "Basic", "\x80")),
+    *((each, "1") for each in ("connection", "Upper", "", ":path", ":odd", "x y", "content-length", "host")),
+    ("grpc-accept-encoding", "zstd"),
+]
+
+
+class Call(NamedTuple):
+    """A header block and what follows it."""
+
+    block: bytes
+    data: bytes
+
+
+class Calls:
+    """Calls without end, from a seed."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._messages = corpus.messages(rng)
+        self._good = {each: _block(f"{_SERVICE}{each}") for each in corpus.METHODS}
+        # A tail has no end of its own.
+        self._good[corpus.TAIL_METRICS] = _block(f"{_SERVICE}TailMetrics", grpc_timeout="1m")
+        self._gzip = {each: _block(f"{_SERVICE}{each}", grpc_encoding="gzip") for each in corpus.METHODS[:6]}
+        self._crooked = [self._crooked_block() for _ in range(500)]
+
+    def __iter__(self) -> Iterator[Call]:
+        rng = self._rng
+        while True:
+            for method in rng.choices(corpus.METHODS, corpus.WEIGHTS, k=1_000):
+                yield self._call(method)
+
+    def _call(self, method: str) -> Call:
+        rng = self._rng
+        body = mutated(rng, self._messages[method], BINARY)
+        chance = rng.random()
+        if chance < 0.85 or method == corpus.TAIL_METRICS:
+            block = self._good[method] if chance < 0.83 else rng.choice(self._crooked)
+            return Call(block, _framed(body))
+        if chance < 0.9:
+            return Call(self._gzip[method], _framed(compressed(rng, body), flag=1))
+        return Call(self._good[method], self._misframed(method, body))
+
+    def _misframed(self, method: str, body: bytes) -> bytes:
+        """Lengths that are not so, flags that there are not, more or less than one message."""
+        rng = self._rng
+        return rng.choice(
+            [
+                b"",
+                b"\0\0\0",
+                _framed(body)[: rng.randrange(len(body) + 5)],
+                _framed(body, flag=rng.randrange(256)),
+                b"\0" + rng.getrandbits(32).to_bytes(4) + body,
+                b"\0" + max(0, len(body) + rng.randrange(-3, 4)).to_bytes(4) + body,
+                _framed(body) + _framed(mutated(rng, self._messages[method], BINARY)),
+                _framed(body) + b"\0",
+            ]
+        )
+
+    def _crooked_block(self) -> bytes:
+        rng = self._rng
+        method = rng.choice(corpus.METHODS[:6])
+        path = rng.choice(_PATHS) if rng.random() < 0.3 else f"{_SERVICE}{method}"
+        headers = dict(_usual(path))
+        for _ in range(rng.randrange(3)):
+            headers.pop(rng.choice(list(headers)))
+        return wire.literals([*headers.items(), *rng.sample(_EXTRA, rng.randrange(3))])
+
+
+def _usual(path: str) -> list[tuple[str, str]]:
+    names = (":method", ":scheme", ":path", ":authority", "te", "content-type")
+    return list(zip(names, ("POST", "http", path, "fuzz", "trailers", "application/grpc"), strict=True))
+
+
+def _block(path: str, **more: str) -> bytes:
+    extra = [(name.replace("_", "-"), value) for name, value in more.items()]
+    return wire.literals([*_usual(path), *extra])
+
+
+def _framed(body: bytes, flag: int = 0) -> bytes:
+    return bytes([flag]) + len(body).to_bytes(4) + body
+
+
+class Connection:
+    """One connection, on which a batch of calls is on its way at a time."""
+
+    def __init__(self, port: int, tally: Tally) -> None:
+        self._tally = tally
+        self._socket = socket.create_connection(("127.0.0.1", port), _ANSWERED_WITHIN_S)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._send(PREFACE + _WINDOWS)
+        self._decoder = Decoder()
+        self._unread = b""
+        self._block = b""
+        self._next = 1
+        self._window = 65_535
+        self._waiting: dict[int, Call] = {}
+        self._told_off = False
+        self.over = False
+
+    def begin(self, calls: Iterator[Call]) -> None:
+        """Sends a batch, as much as the window lets through."""
+        pieces = []
+        while len(self._waiting) < _CALLS and self._window >= _WINDOW_LOW // 2:
+            call = next(calls)
+            self._waiting[self._next] = call
+            self._window -= len(call.data)
+            pieces.append(wire.frame(wire.HEADERS, wire.END_HEADERS, self._next, call.block))
+            pieces.append(wire.frame(wire.DATA, wire.END_STREAM, self._next, call.data[:_DATA_MAX]))
+            self._next += 2
+        self._send(b"".join(pieces))
+
+    def finish(self) -> None:
+        """Reads until every call has its end. Raises Wrong."""
+        while not self.over and (self._waiting or self._window < _WINDOW_LOW):
+            try:
+                data = self._socket.recv(2**18)
+            except TimeoutError:
+                raise Wrong(f"no answer, window {self._window}, to {self._some()}") from None
+            except ConnectionError:
+                # What the server said last may be lost where it did not read all that came.
+                data, self._told_off = b"", True
+            if not data:
+                self._ended()
+            self._read(data)
+        self.over = self.over or self._next > 2 * _CONNECTION_CALLS
+        if self.over:
+            self._socket.close()
+
+    def break_off(self, data: bytes) -> None:
+        """Sends something and no more; the server has to end the connection."""
+        self._send(data)
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+            while self._socket.recv(2**18):
+                pass
+        except TimeoutError:
+            raise Wrong(f"not ended after {data.hex()}") from None
+        except OSError:
+            pass
+        self._socket.close()
+        self._tally.cut_off += 1
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._socket.sendall(data)
+        except TimeoutError:
+            raise Wrong(f"not read: {self._some()}") from None
+        except OSError:
+            pass  # why is to be read
+
+    def _ended(self) -> None:
+        if self._waiting and not self._told_off:
+            raise Wrong(f"the connection ended without GOAWAY on {self._some()}")
+        self._tally.cut_off += len(self._waiting)
+        self._waiting.clear()
+        self.over = True
+
+    def _some(self) -> str:
+        return "; ".join(f"{call.block!r} {call.data.hex()}" for call in list(self._waiting.values())[:3])
+
+    def _read(self, data: bytes) -> None:
+        data, at = self._unread + data, 0
+        while at + wire.FRAME_HEADER_BYTES <= len(data):
+            start = wire.read_start(data, at)
+            end = at + wire.FRAME_HEADER_BYTES + start.length
+            if end > len(data):
+                break
+            self._frame(start, data[at + wire.FRAME_HEADER_BYTES : end])
+            at = end
+        self._unread = data[at:]
+
+    def _frame(self, start: wire.Start, payload: bytes) -> None:
+        if start.type in (wire.HEADERS, wire.CONTINUATION):
+            self._block += payload
+            if start.flags & wire.END_HEADERS:
+                block, self._block = self._block, b""
+                status = self._status(block)
+                if start.flags & wire.END_STREAM:
+                    self._answered(start.stream_id, status)
+        elif start.type == wire.DATA and start.flags & wire.END_STREAM:
+            raise Wrong(f"ended without a status: {self._waiting.get(start.stream_id)}")
+        elif start.type == wire.RST_STREAM:
+            self._answered(start.stream_id, f"reset {int.from_bytes(payload)}")
+        elif start.type == wire.WINDOW_UPDATE and not start.stream_id:
+            self._window += int.from_bytes(payload)
+        elif start.type == GOAWAY:
+            self._told_off = True
+            self._tally.note(f"goaway {int.from_bytes(payload[4:8])}")
+        elif start.type == wire.PING and not start.flags & wire.ACK:
+            self._send(wire.frame(wire.PING, wire.ACK, 0, payload))
+        elif start.type == SETTINGS and not start.flags & wire.ACK:
+            self._send(wire.frame(SETTINGS, wire.ACK, 0, b""))
+
+    def _status(self, block: bytes) -> str:
+        """The server's own blocks are literal and leave the compression state alone; the library's are not."""
+        if block.startswith(b"\0"):
+            found = _STATUS.search(block)
+            return found[1].decode() if found else "none"
+        headers = {bytes(name): bytes(value) for name, value in self._decoder.decode(block, raw=True)}
+        http = headers.get(b":status", b"200")
+        return (headers.get(b"grpc-status", b"none") if http == b"200" else b"http " + http).decode()
+
+    def _answered(self, stream: int, status: str) -> None:
+        call = self._waiting.pop(stream, None)
+        if call is None:
+            return  # reset after its answer
+        self._tally.note(status)
+        if status in _NEVER or status == "reset 2":
+            raise Wrong(f"status {status} for {call.block!r} {call.data.hex()}")
+
+
+def run(port: int, seed: int, connections: int) -> Iterator[Tally]:
+    """Calls without end; yields now and then. Raises Wrong."""
+    rng, tally = random.Random(f"{seed}/grpc"), Tally()
+    calls = iter(Calls(rng))
+    open_: list[Connection] = []
+    while True:
+        while len(open_) < connections:
+            open_.append(Connection(port, tally))
+            open_[-1].begin(calls)
+        for connection in open_:
+            connection.finish()
+            if not connection.over:
+                connection.begin(calls)
+        open_ = [each for each in open_ if not each.over]
+        if rng.random() < 0.1:
+            _break_a_connection(port, rng, calls, tally)
+        yield tally
+
+
+def _break_a_connection(port: int, rng: random.Random, calls: Iterator[Call], tally: Tally) -> None:
+    """Frames with wrong bytes, wrong types, streams and flags."""
+    frames = bytearray()
+    for number in range(rng.randrange(1, 6)):
+        call, stream = next(calls), rng.choice([1 + 2 * number] * 8 + [0, 2, 2**31 - 1])
+        frames += wire.frame(wire.HEADERS, wire.END_HEADERS, stream, call.block)
+        frames += wire.frame(
+            rng.choice([0, 0, 0, *range(12), 255]), rng.randrange(256), stream, call.data[:_DATA_MAX]
+        )
+    for _ in range(rng.randrange(4)):
+        rng.choice(BINARY[:3] + BINARY[4:])(rng, frames)
+    Connection(port, tally).break_off(bytes(frames[:200_000]))
