@@ -92,7 +92,7 @@ class Calls:
         body = mutated(rng, self._messages[method], BINARY)
         chance = rng.random()
         if chance < 0.85 or method == corpus.TAIL_METRICS:
-            block = self._good[method] if chance < 0.83 else rng.choice(self._crooked)
+            block = self._good[method] if chance < 0.81 else rng.choice(self._crooked)
             return Call(block, _framed(body))
         if chance < 0.9:
             return Call(self._gzip[method], _framed(compressed(rng, body), flag=1))
@@ -121,7 +121,11 @@ class Calls:
         headers = dict(_usual(path))
         for _ in range(rng.randrange(3)):
             headers.pop(rng.choice(list(headers)))
-        return wire.literals([*headers.items(), *rng.sample(_EXTRA, rng.randrange(3))])
+        extra = rng.sample(_EXTRA, rng.randrange(3))
+        if rng.random() < 0.2:  # a name that comes twice
+            name = rng.choice(_EXTRA)[0]
+            extra += rng.choices([each for each in _EXTRA if each[0] == name], k=2)
+        return wire.literals([*headers.items(), *extra])
 
 
 def _usual(path: str) -> list[tuple[str, str]]:
