@@ -142,7 +142,7 @@ class Requests:
     def _posted(self, method: str, chance: float) -> bytes:
         rng = self._rng
         body, headers = mutated(rng, self._documents[method], TEXT), b""
-        if chance < 0.1 and method != corpus.STREAM_METRICS:
+        if chance < 0.1:
             headers, body = b"Content-Encoding: gzip\r\n", compressed(rng, body)
         if chance > 0.85:
             chunked = _head(b"POST", ROUTES[method], headers + b"Transfer-Encoding: chunked\r\n")
