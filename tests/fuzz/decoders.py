@@ -19,7 +19,7 @@ from ingestor.transport.rpc import ColumnOptions, Descriptors, Rpc
 from ingestor.transport.transcoding import Router
 from tests.columns.fuzz import ELEMENTS_MAX, Forgetful
 from tests.fuzz import corpus
-from tests.fuzz.http_side import ROUTES, WEIGHTS, target
+from tests.fuzz.http_requests import ROUTES, WEIGHTS, target
 from tests.fuzz.mutations import BINARY, TEXT, mutated
 from tests.fuzz.tally import Tally, Wrong
 from tests.recorder import service_on
