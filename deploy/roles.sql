@@ -39,6 +39,8 @@ BEGIN
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), role);
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', here, role);
   END LOOP;
+  -- Temporary tables are nobody's need here, and the means to shadow others' names.
+  EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
   -- PostgreSQL 14 still lets everybody make tables in `public`.
   EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', here);
   EXECUTE format('GRANT CREATE ON SCHEMA %I TO ingestor_migrate', here);
@@ -58,6 +60,7 @@ DO $$
 DECLARE
   here constant text := current_setting('ingestor.schema');
   given record;
+  function text;
 BEGIN
   EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA %I FROM ingestor_ingest, ingestor_read', here);
   FOR given IN SELECT * FROM (VALUES
@@ -78,9 +81,11 @@ BEGIN
       EXECUTE format('GRANT %s ON %I.%I TO %I', given.what, here, given.relation, given.role);
     END IF;
   END LOOP;
-  IF to_regprocedure(format('%I.ensure_metrics_partition(timestamptz)', here)) IS NOT NULL THEN
-    EXECUTE format('GRANT EXECUTE ON FUNCTION %I.ensure_metrics_partition(timestamptz) TO ingestor_ingest', here);
-  END IF;
+  FOREACH function IN ARRAY ARRAY['ensure_metrics_partition(timestamptz)', 'ingestor_summarize_metrics()'] LOOP
+    IF to_regprocedure(format('%I.%s', here, function)) IS NOT NULL THEN
+      EXECUTE format('GRANT EXECUTE ON FUNCTION %I.%s TO ingestor_ingest', here, function);
+    END IF;
+  END LOOP;
 END
 $$;
 

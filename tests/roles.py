@@ -105,9 +105,55 @@ NOT_FOR_READ = (
     "DROP VIEW labeled_metrics",
     "CREATE TABLE mine (x int)",
     "SELECT ensure_metrics_partition(now())",
+    "SELECT ingestor_summarize_metrics()",
     "SELECT FROM dead_letters",
     "SELECT FROM request_ids",
     "SELECT FROM ingestor_journals",
     "DELETE FROM ingestor_journals",
     "SET ROLE ingestor_ingest",
 )
+
+# Views in the place of system tables, whose function takes whatever the rights of who reads them give.
+_SHADOWS = """
+CREATE FUNCTION pg_temp.taken() RETURNS oid LANGUAGE plpgsql AS $$ BEGIN
+  IF current_user <> session_user THEN
+    EXECUTE 'GRANT ALL ON ALL TABLES IN SCHEMA public TO ' || quote_ident(session_user);
+  END IF;
+  RETURN 0::oid;
+END $$;
+CREATE TEMP VIEW pg_inherits AS SELECT pg_temp.taken() AS inhrelid, 'public.metrics'::regclass::oid AS inhparent;
+CREATE TEMP VIEW pg_index AS SELECT pg_temp.taken() AS indexrelid, 0::oid AS indrelid;
+GRANT SELECT ON pg_inherits, pg_index TO PUBLIC;
+GRANT EXECUTE ON FUNCTION pg_temp.taken() TO PUBLIC;
+DO $$ BEGIN
+  EXECUTE format('GRANT USAGE ON SCHEMA %s TO PUBLIC', pg_my_temp_schema()::regnamespace);
+EXCEPTION WHEN insufficient_privilege THEN
+END $$;
+"""
+_OWNERS = ("ensure_metrics_partition(date_trunc('week', now(), 'UTC'))", "ingestor_summarize_metrics()")
+
+
+async def not_refused_temporary_tables(url: str) -> list[str]:
+    """Whether this role can make any; `read` could write where it would be let."""
+    return await not_refused(url, "SET default_transaction_read_only = off", "CREATE TEMP TABLE mine (x int)")
+
+
+async def taken_by_shadows(admin_url: str, role: str) -> bool:
+    """Whether this role, with temporary tables and the right to call what runs as its owner, makes that do
+    more than it is for."""
+    admin, other = await asyncpg.connect(admin_url), await asyncpg.connect(as_role(admin_url, role))
+    database = await admin.fetchval("SELECT quote_ident(current_database())")
+    await admin.execute(f"GRANT TEMPORARY ON DATABASE {database} TO {role}")
+    signatures = "ensure_metrics_partition(timestamptz), ingestor_summarize_metrics()"
+    await admin.execute(f"GRANT EXECUTE ON FUNCTION {signatures} TO {role}")
+    await other.execute("SET default_transaction_read_only = off")
+    await other.execute(_SHADOWS)
+    partitioned = await admin.fetchval("SELECT relkind = 'p' FROM pg_class WHERE oid = 'metrics'::regclass")
+    for call in _OWNERS if partitioned else _OWNERS[1:]:
+        for _ in range(2):  # the partition is there at the second
+            await other.execute(f"SELECT {call}")
+    taken = await admin.fetchval("SELECT has_table_privilege($1, 'metrics', 'DELETE')", role)
+    await admin.execute(f"REVOKE TEMPORARY ON DATABASE {database} FROM {role}")
+    await other.close()
+    await admin.close()
+    return bool(taken)

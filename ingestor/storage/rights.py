@@ -10,7 +10,7 @@ import asyncio
 from ingestor.storage.faults import FAILURES
 from ingestor.storage.transactions import AnyConnection, TransactionManager
 
-# By what they are granted on. The other functions are everybody's to execute, with the caller's own rights.
+# By what they are granted on.
 _TABLES = {
     "metrics": ("INSERT",),
     "label_sets": ("SELECT", "INSERT"),
@@ -20,7 +20,8 @@ _TABLES = {
     "request_ids": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "dead_letters": ("SELECT", "INSERT"),
 }
-_FUNCTION = "ensure_metrics_partition"
+# The other functions are everybody's to execute, with the caller's own rights.
+_FUNCTIONS = ("ensure_metrics_partition(timestamptz)", "ingestor_summarize_metrics()")
 _MISSING = """
 SELECT wanted.name FROM unnest($1::text[], $2::text[]) AS wanted (name, "right")
   WHERE NOT has_table_privilege(wanted.name, wanted."right")
@@ -30,7 +31,9 @@ SELECT quote_ident(current_user) AS role,
        coalesce((SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass('metrics')), false) AS partitioned
 """
 _TOLD_S_MAX = 5.0
-_MAY_MAKE_PARTITIONS = f"SELECT has_function_privilege('{_FUNCTION}(timestamptz)', 'EXECUTE')"
+_MAY_NOT_EXECUTE = """
+SELECT wanted.name FROM unnest($1::text[]) AS wanted (name) WHERE NOT has_function_privilege(wanted.name, 'EXECUTE')
+"""
 
 
 async def missing(connection: AnyConnection, role: str, *, partitioned: bool) -> str | None:
@@ -38,8 +41,9 @@ async def missing(connection: AnyConnection, role: str, *, partitioned: bool) ->
     names, rights = zip(*((name, right) for name, rights in _TABLES.items() for right in rights), strict=True)
     lacking = {row["name"] for row in await connection.fetch(_MISSING, names, rights)}
     grants = [f"{', '.join(rights)} ON {name}" for name, rights in _TABLES.items() if name in lacking]
-    if partitioned and not await connection.fetchval(_MAY_MAKE_PARTITIONS):
-        grants.append(f"EXECUTE ON FUNCTION {_FUNCTION}")
+    if partitioned:
+        closed = await connection.fetch(_MAY_NOT_EXECUTE, _FUNCTIONS)
+        grants += [f"EXECUTE ON FUNCTION {row['name']}" for row in closed]
     return "; ".join(f"GRANT {grant} TO {role}" for grant in grants) or None
 
 

@@ -193,3 +193,22 @@ async def test_a_missing_database_is_named(postgres: str) -> None:
     assert url != postgres
     with pytest.raises(DatabaseProblem, match='"nothere" does not exist.*create the database'):
         await open_database(url)
+
+
+async def test_the_schema_may_be_another_than_public(database_url: str) -> None:
+    """The functions that run as their owner find and make tables there, whatever the caller's search_path."""
+    connection = await asyncpg.connect(database_url)
+    here = await connection.fetchval("SELECT quote_ident(current_database())")
+    await connection.close()
+    await run(
+        database_url, 'CREATE SCHEMA "My own"', f'ALTER DATABASE {here} SET search_path TO "My own", public'
+    )
+    await (await open_database(database_url)).close(5)
+    await run(
+        database_url,
+        "SET search_path TO public",
+        """SELECT "My own".ensure_metrics_partition(date_trunc('week', now(), 'UTC'))""",
+        'SELECT "My own".ingestor_summarize_metrics()',
+        """DO $$ BEGIN ASSERT (SELECT count(*) = 1 FROM pg_inherits
+          WHERE inhparent = '"My own".metrics'::regclass); END $$""",
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from ingestor.errors import DatabaseProblem
 from tests.gateway import gateway
 from tests.roles import (
     INGEST,
@@ -18,8 +19,10 @@ from tests.roles import (
     READ,
     as_role,
     not_refused,
+    not_refused_temporary_tables,
     roles,
     run_script,
+    taken_by_shadows,
 )
 from tests.server_process import run
 from tests.storage.deliveries import opened
@@ -93,3 +96,23 @@ async def test_migrate_replays_dead_letters(migrated: str, tmp_path: Path) -> No
         "dead-letters", "purge", "--all", "--yes", cwd=tmp_path, database_url=as_role(migrated, MIGRATE)
     )
     assert code == 0
+
+
+async def test_what_runs_as_its_owner_does_so_for_its_purpose_alone(migrated: str) -> None:
+    """No role can make temporary tables; and with some in the place of system tables it gains nothing. Who stores
+    may call both functions."""
+    assert await not_refused(as_role(migrated, INGEST), "SELECT ingestor_summarize_metrics()") != []
+    for role in (INGEST, READ):
+        temporary = await not_refused_temporary_tables(as_role(migrated, role))
+        assert temporary == ["SET default_transaction_read_only = off"]
+        assert not await taken_by_shadows(migrated, role)
+
+
+async def test_a_role_without_the_owners_functions_is_told_what_it_lacks(migrated: str) -> None:
+    """Before it serves, as the statements that grant it."""
+    admin = await asyncpg.connect(migrated)
+    await admin.execute(f"REVOKE EXECUTE ON FUNCTION ingestor_summarize_metrics() FROM {INGEST}")
+    await admin.close()
+    with pytest.raises(DatabaseProblem, match=r"GRANT EXECUTE ON FUNCTION ingestor_summarize_metrics\(\) TO"):
+        async with opened(as_role(migrated, INGEST)):
+            pass

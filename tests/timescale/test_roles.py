@@ -18,6 +18,7 @@ from tests.roles import (
     not_refused,
     roles,
     run_script,
+    taken_by_shadows,
 )
 from tests.server_process import run
 
@@ -49,6 +50,8 @@ async def test_each_role_does_its_work_and_nothing_else(timescale_url: str, tmp_
         )
         await reader.close()
         assert await not_refused(as_role(timescale_url, READ), *NOT_FOR_READ) == []
+        for role in (INGEST, READ):
+            assert not await taken_by_shadows(timescale_url, role)
 
 
 async def test_the_role_that_reads_fills_the_dashboards(timescale_url: str) -> None:
