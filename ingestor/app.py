@@ -48,6 +48,7 @@ from ingestor.transport.transcoding.openapi import Info, describe
 
 _GENERATED = "ingestor_api"
 _EMBEDDED_BACKOFF = Backoff(first_s=1.0)
+_KEYS_PROBLEM = "the file of keys can't be used, and those that were known stay in force: the log says why"
 # Of the time that stopping may take, calls under way get so much at most: the queue needs some, too.
 _CALLS_SHARE = 0.6
 
@@ -308,7 +309,8 @@ class App:
             return f"the queue is full ({journal.held_rows} metrics wait)" if journal.full else None
 
         async def keys() -> str | None:
-            return self._keys.problem
+            # Who asks needs no key, so that where the file lies and what is in it is for the log alone.
+            return _KEYS_PROBLEM if self._keys.problem is not None else None
 
         health = Health()
         health.add("accepting", accepting)

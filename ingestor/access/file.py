@@ -61,13 +61,12 @@ class KeysFile:
             return None
         except OSError as error:
             raise self._problem(error) from error
-        with os.fdopen(fd, "rb") as file:
-            facts = os.fstat(fd)
-            self._check(facts)
-            try:
-                content = file.read(_BYTES_MAX + 1)
-            except OSError as error:
-                raise self._problem(error) from error
+        try:
+            facts, content = self._checked_content(fd)
+        except OSError as error:
+            raise self._problem(error) from error
+        finally:
+            os.close(fd)
         return _mark(facts), self._parsed(content)
 
     def change(self, change: Callable[[Keys], Iterable[Key]]) -> None:
@@ -98,7 +97,16 @@ class KeysFile:
         finally:
             os.close(fd)
 
+    def _checked_content(self, fd: int) -> tuple[os.stat_result, bytes]:
+        """Raises KeysProblem, OSError."""
+        facts = os.fstat(fd)
+        self._check(facts)
+        # A directory can't be made a file object, which is why it is looked at first.
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            return facts, file.read(_BYTES_MAX + 1)
+
     def _check(self, facts: os.stat_result) -> None:
+        """Raises KeysProblem, OSError."""
         if not stat.S_ISREG(facts.st_mode):
             msg = f"{self.path} is no plain file"
         elif facts.st_mode & _OTHERS_WRITE:

@@ -17,7 +17,8 @@ INTERVAL_S = 1.0
 
 
 class Watch:
-    """`problem` says why the file's present content does not count, None when it does."""
+    """`problem` says why the file's present content does not count, None when it does. It may tell the file's path
+    and what is in it: it is the operator's, not every caller's."""
 
     def __init__(self, file: KeysFile, gate: Gate) -> None:
         self.problem: str | None = None
@@ -35,23 +36,38 @@ class Watch:
                 self._gate.use(keys)
 
     async def look_again(self) -> None:
-        """Looks every second, until it is cancelled."""
-        while True:
-            await asyncio.sleep(INTERVAL_S)
-            await self.look()
+        """Looks every second, until it is cancelled. An end before that is a problem, too."""
+        try:
+            while True:
+                await asyncio.sleep(INTERVAL_S)
+                await self.look()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # it is raised again
+            self._keep(f"{self._file.path} is not looked at any more, start the server again: {error!r}")
+            raise
 
     async def look(self) -> None:
-        """Uses what has changed."""
+        """Uses what has changed. Whatever goes wrong is a problem to be told, and never the watch's end: a key that
+        is revoked later must not stay good for ever."""
         try:
-            if await asyncio.to_thread(self._file.mark) == self._mark and self.problem is None:
-                return
-            found = await asyncio.to_thread(self._file.read)
+            await self._use_changes()
         except KeysProblem as problem:
             self._keep(str(problem))
+        except Exception as error:  # noqa: BLE001
+            self._keep(f"{self._file.path} could not be looked at: {error!r}")
+
+    async def _use_changes(self) -> None:
+        """Raises KeysProblem."""
+        if await asyncio.to_thread(self._file.mark) == self._mark and self.problem is None:
             return
+        found = await asyncio.to_thread(self._file.read)
         if found is None or not found[1].all:
             # Whoever wants no keys at all starts the server again: a slip must not open it to everybody.
-            if self._gate.keys is not None:
+            self._mark = None if found is None else found[0]
+            if self._gate.keys is None:
+                self.problem = None
+            else:
                 self._keep(f"{self._file.path} has no keys any more; to take one away, revoke it")
             return
         self._mark, keys = found

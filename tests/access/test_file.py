@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
@@ -154,6 +155,99 @@ async def test_a_broken_file_leaves_the_old_keys_in_force(file: KeysFile, errors
     file.path.chmod(0o600)
     await watch.look()
     assert not broken(watch)
+
+
+async def test_the_watch_outlives_whatever_lies_under_the_name(
+    file: KeysFile, errors: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory, a file where its directory was, an error that nobody thought of: the known keys stay in
+    force, and the file counts again when it is back."""
+    old, new = make()[0], make()[0]
+    file.change(lambda _: [old])
+    gate = Gate(NEEDS)
+    watch = Watch(file, gate)
+    watch.begin()
+    place, aside = file.path.parent, file.path.parent.with_name("aside")
+    place.rename(aside)
+    file.path.mkdir(parents=True)
+    with pytest.raises(KeysProblem, match="no plain file"):
+        file.read()
+    await watch.look()
+    assert (broken(watch), len(errors), known(gate)) == (True, 1, [old])
+    file.path.rmdir()
+    place.rmdir()
+    place.touch()
+    await watch.look()
+    assert (broken(watch), len(errors), known(gate)) == (True, 2, [old])
+    place.unlink()
+    aside.rename(place)
+
+    def fail() -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(file, "mark", fail)
+        await watch.look()
+        assert (broken(watch), len(errors), known(gate)) == (True, 3, [old])
+    await watch.look()
+    assert not broken(watch)
+    file.change(lambda keys: [*keys.all, new])
+    await watch.look()
+    assert (broken(watch), known(gate)) == (False, [old, new])
+
+
+async def test_the_end_of_the_watch_is_told(
+    file: KeysFile, errors: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a problem as a broken file is one; being cancelled is none."""
+    watch = Watch(file, Gate(NEEDS))
+    monkeypatch.setattr("ingestor.access.watch.INTERVAL_S", 0.0)
+
+    class Unforeseen(BaseException):
+        pass
+
+    def fail() -> None:
+        raise Unforeseen
+
+    looking = asyncio.create_task(watch.look_again())
+    await asyncio.sleep(0)
+    looking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await looking
+    assert not broken(watch)
+    monkeypatch.setattr(file, "mark", fail)
+    with pytest.raises(Unforeseen):
+        await watch.look_again()
+    assert broken(watch)
+    assert "not looked at any more" in errors[0]
+
+
+async def test_a_problem_of_a_file_that_goes_away_goes_with_it(file: KeysFile) -> None:
+    """Without keys from the beginning, none are needed again."""
+    watch = Watch(file, Gate(NEEDS))
+    watch.begin()
+    file.path.mkdir(parents=True)
+    await watch.look()
+    assert broken(watch)
+    file.path.rmdir()
+    await watch.look()
+    assert not broken(watch)
+
+
+def test_a_file_whose_directory_goes_is_a_problem(file: KeysFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between opening it and looking whom the directory belongs to, which only root looks at."""
+    file.change(lambda _: [make()[0]])
+    opened = os.open
+
+    def move(path: Path, flags: int) -> int:
+        fd = opened(path, flags)
+        file.path.parent.rename(file.path.parent.with_name("aside"))
+        return fd
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "open", move)
+    with pytest.raises(KeysProblem, match="no such file"):
+        file.read()
 
 
 async def test_the_first_key_closes_an_open_server(file: KeysFile) -> None:
