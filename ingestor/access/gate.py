@@ -14,14 +14,13 @@ from functools import partial
 
 from ingestor.access.keys import Key, Keys
 from ingestor.access.needs import Need, lacking
-from ingestor.access.rates import Bucket
+from ingestor.access.rates import Allowance
 from ingestor.access.scopes import scopes
-from ingestor.caller import ANYBODY, Caller, unlimited
+from ingestor.caller import ANYBODY, Caller
 from ingestor.errors import Forbidden, Refusal, Unauthenticated
 
 _HOW = "send it as `authorization: Bearer KEY` or `x-api-key: KEY`"
 _SCHEME = "bearer "
-Rates = tuple[Bucket | None, Bucket | None]
 
 
 class Gate:
@@ -39,18 +38,26 @@ class Gate:
         self._needs = needs
         self._wall = wall
         self._clock = clock
-        self._rates: dict[tuple[object, ...], Rates] = {}
+        self._allowances: dict[str, Allowance] = {}
         self._callers: dict[tuple[str, Need], Caller] = {}
-        self.keys = keys
+        self.keys: Keys | None = None
         self.version = 0
+        if keys is not None:
+            self.use(keys)
 
     def use(self, keys: Keys) -> None:
         """These count from now on; calls that stream are held to them with their next message."""
         self.keys = keys
         self.version += 1
         self._callers.clear()
-        kept = {_rates_of(key) for key in keys.all}
-        self._rates = {name: rates for name, rates in self._rates.items() if name in kept}
+        of_callers: dict[str, list[Key]] = {}
+        for key in keys.all:
+            of_callers.setdefault(key.caller, []).append(key)
+        before, self._allowances = self._allowances, {}
+        for name, own in of_callers.items():
+            # What was spent stays spent.
+            allowance = self._allowances[name] = before.get(name) or Allowance(self._wall, self._clock)
+            allowance.use(own)
 
     def recognise(
         self, path: str, metadata: Mapping[str, Sequence[str | bytes]], names: Collection[str]
@@ -69,7 +76,7 @@ class Gate:
         keys = self.keys
         if keys is None:
             return Caller(check=self._still_open)
-        key = _key(keys, metadata, names)
+        key = _key(keys, metadata, names, self._now())
         self._check_state(key)
         caller = self._callers.get((key.id, need))
         if caller is None:
@@ -82,7 +89,7 @@ class Gate:
         if (scope := lacking(need, allowed)) is not None:
             msg = f"the key {key.id} lacks the scope {scope}"
             raise Forbidden(msg)
-        requests, metrics = self._buckets(key)
+        allowance = self._allowances[key.caller]
         check = partial(self._still, key)
         return Caller(
             key.caller,
@@ -90,19 +97,9 @@ class Gate:
             allowed.read_prefixes,
             key.series_per_hour,
             check=check,
-            enter=check if requests is None else partial(_checked, check, partial(requests.take, 1)),
-            spend=unlimited if metrics is None else metrics.take,
+            enter=partial(_checked, check, allowance.take_request),
+            spend=allowance.take_metrics,
         )
-
-    def _buckets(self, key: Key) -> Rates:
-        found = self._rates.get(_rates_of(key))
-        if found is None:
-            requests, metrics = key.requests_per_s, key.metrics_per_s
-            found = self._rates[_rates_of(key)] = (
-                None if requests is None else Bucket(requests, "requests", self._clock),
-                None if metrics is None else Bucket(metrics, "metrics", self._clock),
-            )
-        return found
 
     def _still_open(self) -> None:
         if self.keys is not None:
@@ -126,8 +123,11 @@ class Gate:
 
     def valid(self) -> int:
         """How many keys are valid at the moment."""
-        now = datetime.fromtimestamp(self._wall(), UTC)
+        now = self._now()
         return 0 if self.keys is None else sum(key.state(now) == "valid" for key in self.keys.all)
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._wall(), UTC)
 
 
 class Admission:
@@ -148,11 +148,22 @@ class Admission:
 
     def enter(self) -> Caller:
         """One more call. Raises Unauthenticated, Forbidden or TooFast."""
+        caller = self._decided()
+        try:
+            caller.enter()
+        except Unauthenticated:
+            if not self._names:
+                raise
+            self._version = -1  # the key has expired, and the certificate may stand for another that has not
+            caller = self._decided()
+            caller.enter()
+        return caller
+
+    def _decided(self) -> Caller:
         if self._version != self._gate.version:
             self._decide()
         if self._refusal is not None:
             raise type(self._refusal)(self._refusal.message)  # a new one: each raise adds to its traceback
-        self._caller.enter()
         return self._caller
 
     def _decide(self) -> None:
@@ -163,7 +174,9 @@ class Admission:
             self._refusal = refusal.with_traceback(None)
 
 
-def _key(keys: Keys, metadata: Mapping[str, Sequence[str | bytes]], names: Collection[str]) -> Key:
+def _key(
+    keys: Keys, metadata: Mapping[str, Sequence[str | bytes]], names: Collection[str], now: datetime
+) -> Key:
     """The key of who sent this. Raises Unauthenticated."""
     sent = _sent(metadata)
     if len(sent) > 1:
@@ -175,7 +188,7 @@ def _key(keys: Keys, metadata: Mapping[str, Sequence[str | bytes]], names: Colle
             msg = f"the key is not known here: {_HOW}"
             raise Unauthenticated(msg)
         return key
-    key = keys.of_certificate(names)
+    key = keys.of_certificate(names, now)
     if key is None:
         msg = f"a key is needed: {_HOW}"
         raise Unauthenticated(msg)
@@ -189,11 +202,6 @@ def _sent(metadata: Mapping[str, Sequence[str | bytes]]) -> set[str]:
         text = str(value).strip()
         found.add(text[len(_SCHEME) :].strip() if text[: len(_SCHEME)].lower() == _SCHEME else text)
     return found
-
-
-def _rates_of(key: Key) -> tuple[object, ...]:
-    """Keys of one caller share what it may send."""
-    return key.caller, key.requests_per_s, key.metrics_per_s
 
 
 def _checked(check: Callable[[], None], take: Callable[[], None]) -> None:

@@ -75,11 +75,14 @@ class Keys:
         same = hmac.compare_digest(digest(text), _NOBODY if key is None else key.sha256)
         return key if same else None
 
-    def of_certificate(self, names: Collection[str]) -> Key | None:
-        """The key that stands for who showed a certificate with these names: the last one, which is the newest."""
-        found = (
+    def of_certificate(self, names: Collection[str], now: datetime) -> Key | None:
+        """The key that stands for who showed a certificate with these names: the last valid one, which is the
+        newest; without any, the last that has expired."""
+        if not names:
+            return None
+        found = [
             key
             for key in reversed(self._with_certificates)
             if any(name in names for name in key.certificate_names)
-        )
-        return next(found, None) if names else None
+        ]
+        return next((key for key in found if key.state(now) == "valid"), next(iter(found), None))

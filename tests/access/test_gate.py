@@ -289,6 +289,75 @@ def test_a_certificate_stands_for_its_key() -> None:
         door.recognise("/write", {}, ("a.example",)).enter()
 
 
+def test_of_keys_with_one_certificate_the_newest_valid_one_counts() -> None:
+    """One that has expired hides no older one, also on a connection that began before; of none that is valid, the
+    newest says why."""
+    clock = Clock()
+    name = ("a.example",)
+    old, _ = make("write:old.", certificate_names=name, expires=NOW + timedelta(seconds=20))
+    new, _ = make("write:new.", certificate_names=name, expires=NOW + timedelta(seconds=10))
+    admission = gate(old, new, clock=clock).recognise("/write", {}, name)
+    assert admission.enter().write_prefixes == ("new.",)
+    clock.s += 10
+    assert admission.enter().write_prefixes == ("old.",)
+    late = gate(old, new, clock=clock).recognise("/write", {}, name)
+    assert late.enter().write_prefixes == ("old.",)
+    clock.s += 10
+    for ended in (admission, late):
+        with pytest.raises(Unauthenticated, match=f"{new.id} has expired"):
+            ended.enter()
+
+
+def test_rates_of_a_rotation_do_not_add_up() -> None:
+    """One bucket for all keys of a caller, by the newest valid one's rate, also for a stream that began before;
+    what was spent stays spent."""
+    clock = Clock()
+    old, old_text = make(requests_per_s=2.0, metrics_per_s=10.0)
+    new, new_text_ = make(
+        caller=old.id, requests_per_s=4.0, metrics_per_s=5.0, expires=NOW + timedelta(seconds=60)
+    )
+    door = gate(old, clock=clock)
+    with_old, with_new = (door.recognise("/write", bearer(text), ()) for text in (old_text, new_text_))
+    stream = with_old.enter()
+    with_old.enter()
+    door.use(Keys([old, new]))
+    with pytest.raises(TooFast, match="4 requests") as caught:
+        with_new.enter()
+    assert caught.value.retry_after_s == pytest.approx(0.25)
+    clock.s += 1
+    for admission in (with_old, with_new, with_old, with_new):
+        admission.enter()
+    for admission in (with_old, with_new):
+        with pytest.raises(TooFast):
+            admission.enter()
+    stream.spend(5)
+    for caller in (stream, with_new._caller):
+        with pytest.raises(TooFast, match="5 metrics"):
+            caller.spend(1)
+    clock.s += 59  # the new key has expired
+    stream.spend(5)
+    clock.s += 1
+    stream.spend(10)
+    with pytest.raises(TooFast, match="10 metrics"):
+        stream.spend(1)
+
+
+def test_a_caller_without_rates_gets_some_with_its_next_key() -> None:
+    """Also a stream that began before; they end with that key."""
+    clock = Clock()
+    old, text = make()
+    new, _ = make(caller=old.id, metrics_per_s=5.0)
+    door = gate(old, clock=clock)
+    stream = door.recognise("/write", bearer(text), ()).enter()
+    stream.spend(1000)
+    door.use(Keys([old, new]))
+    stream.spend(5)
+    with pytest.raises(TooFast):
+        stream.spend(1)
+    door.use(Keys([old, new.model_copy(update={"revoked": NOW})]))
+    stream.spend(1000)
+
+
 def told(permit: Callable[..., None]) -> str | None:
     """What is refused, if anything."""
     try:
