@@ -253,7 +253,8 @@ def _add_keys(commands: Any) -> None:
         dest="certificate_names",
         action="append",
         metavar="NAME",
-        help="a name (common, DNS or URI) in client certificates that stand for the key; may be repeated",
+        help="a name (DNS or URI; common where there is no other) in client certificates that stand for the key;"
+        " may be repeated",
     )
     listed = _action(actions, "list_", "print all keys with their state, never a secret", name="list")
     listed.add_argument("--json", dest="as_json", action="store_true", help="as lines of JSON")

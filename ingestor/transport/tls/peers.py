@@ -11,12 +11,13 @@ _NAMED_BY = ("DNS", "URI")
 
 
 def peer_names(transport: asyncio.BaseTransport | None) -> frozenset[str]:
-    """The common name, and the DNS names and URIs among the alternative names, of the client's certificate."""
+    """The DNS names and URIs among the alternative names of the client's certificate. Its common name only where it
+    has no alternative names at all: a CA that vouches for those need not have looked at it (RFC 6125, 6.4.4)."""
     certificate = None if transport is None else transport.get_extra_info("peercert")
     if not certificate:
         return frozenset()
-    common = {
+    if alternative := certificate.get("subjectAltName"):
+        return frozenset(value for kind, value in alternative if kind in _NAMED_BY)
+    return frozenset(
         value for part in certificate.get("subject", ()) for kind, value in part if kind == "commonName"
-    }
-    other = {value for kind, value in certificate.get("subjectAltName", ()) if kind in _NAMED_BY}
-    return frozenset(common | other)
+    )

@@ -22,14 +22,11 @@ from tests.certificates import Pki
 SPIFFE = "spiffe://example.org/billing"
 
 
-def leaf_with_uri(pki: Pki) -> trustme.LeafCert:
-    """As SPIFFE issues them, which trustme does not make."""
+def leaf(pki: Pki, *alternative: x509.GeneralName) -> trustme.LeafCert:
+    """One with a common name, and these others; trustme does not make URIs."""
     key = ec.generate_private_key(ec.SECP256R1())
     issuer = x509.load_pem_x509_certificate(pki.ca.cert_pem.bytes())
-    alternative = x509.SubjectAlternativeName(
-        [x509.UniformResourceIdentifier(SPIFFE), x509.DNSName("b.example")]
-    )
-    certificate = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "billing")]))
         .issuer_name(issuer.subject)
@@ -37,9 +34,10 @@ def leaf_with_uri(pki: Pki) -> trustme.LeafCert:
         .serial_number(x509.random_serial_number())
         .not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
         .not_valid_after(datetime(2100, 1, 1, tzinfo=UTC))
-        .add_extension(alternative, critical=False)
-        .sign(load_pem_private_key(pki.ca.private_key_pem.bytes(), None), hashes.SHA256())  # type: ignore[arg-type]
     )
+    if alternative:
+        builder = builder.add_extension(x509.SubjectAlternativeName(alternative), critical=False)
+    certificate = builder.sign(load_pem_private_key(pki.ca.private_key_pem.bytes(), None), hashes.SHA256())  # type: ignore[arg-type]
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return trustme.LeafCert(pem, certificate.public_bytes(Encoding.PEM), [])
 
@@ -63,8 +61,12 @@ async def _names(pki: Pki, leaf: trustme.LeafCert | None) -> frozenset[str]:
 
 
 async def test_names_of_a_certificate(pki: Pki) -> None:
-    """Common name, DNS names and URIs; nothing else of the subject."""
-    assert await _names(pki, leaf_with_uri(pki)) == {"billing", SPIFFE, "b.example"}
+    """DNS names and URIs, as SPIFFE has them; the common name only where there are no others of any kind; nothing
+    else of the subject."""
+    uri, dns = x509.UniformResourceIdentifier(SPIFFE), x509.DNSName("b.example")
+    assert await _names(pki, leaf(pki, uri, dns)) == {SPIFFE, "b.example"}
+    assert await _names(pki, leaf(pki, x509.RFC822Name("a@b.example"))) == frozenset()
+    assert await _names(pki, leaf(pki)) == {"billing"}
 
 
 async def test_without_a_certificate_there_are_none(pki: Pki) -> None:
