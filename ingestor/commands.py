@@ -49,16 +49,17 @@ async def serve(settings: Settings) -> int:
     if app.database is not None:
         facts = app.database.facts
         logger.info("storing in {} (metrics is {})", facts, _kind(facts.table))
+    scheme = "http" if settings.tls_cert is None else "https"
     logger.bind(grpc_port=addresses.grpc_port, http_port=addresses.http_port).info(
         "ingestor {} serves gRPC on {}:{} and HTTP on {}://{}:{}",
         __version__,
         _bracketed(addresses.host),
         addresses.grpc_port,
-        "http" if settings.tls_cert is None else "https",
+        scheme,
         _bracketed(addresses.host),
         addresses.http_port,
     )
-    logger.info("the page is at http://{}:{}/", _bracketed(addresses.host), addresses.http_port)
+    logger.info("the page is at {}://{}:{}/", scheme, _bracketed(addresses.host), addresses.http_port)
     async with collected_aside(app.held_entries):
         await stop.wait()
     logger.info("stopping: no new calls, those under way are answered (Ctrl-C again ends at once)")

@@ -10,7 +10,16 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from ingestor.caller import ANYBODY, Caller
+from ingestor.errors import Unauthenticated
 from ingestor.metadata import Value
+
+KEY_NAMES = frozenset({"authorization", "x-api-key"})
+"""The metadata that a key comes in."""
+
+
+def not_ascii(name: str) -> Unauthenticated:
+    """What to say of metadata among KEY_NAMES that is not ASCII: no other name would help."""
+    return Unauthenticated(f"what came as {name} is no key: it is not ASCII")
 
 
 class Admission(Protocol):

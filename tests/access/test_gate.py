@@ -225,6 +225,10 @@ def test_scopes_are_words() -> None:
         "all",
         f"read:{'x' * 256}",
         "write:\0",
+        "write:billing.\u202egnp",
+        "read:a\u200bb",
+        "read:a\u2028b",
+        "read:\udcff",
     ):
         with pytest.raises(ValueError, match="scope"):
             scopes([bad])

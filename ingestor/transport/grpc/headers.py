@@ -15,6 +15,7 @@ from loguru import logger
 
 from ingestor.errors import Invalid, TooLarge
 from ingestor.metadata import Value
+from ingestor.transport.admission import KEY_NAMES, not_ascii
 from ingestor.transport.bounds import HEADER_BYTES_MAX
 from ingestor.transport.timeouts import seconds_of
 
@@ -50,8 +51,14 @@ def not_grpc(headers: Mapping[str, str]) -> tuple[int, str] | None:
 
 
 def check_ascii(headers: Iterable[tuple[str | bytes, str | bytes]]) -> None:
-    """Raises Invalid when a name or any value of it is not ASCII, which gRPC does not allow."""
-    if not all(name.isascii() and value.isascii() for name, value in headers):
+    """Raises Invalid when a name or any value of it is not ASCII, which gRPC does not allow; Unauthenticated where
+    the value should be a key."""
+    for name, value in headers:
+        if name.isascii() and value.isascii():
+            continue
+        text = name if isinstance(name, str) else name.decode("latin-1")
+        if text in KEY_NAMES:
+            raise not_ascii(text)
         msg = "a header is not ASCII: send its value in base64, under a name that ends in -bin"
         raise Invalid(msg)
 

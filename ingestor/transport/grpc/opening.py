@@ -13,7 +13,7 @@ from h2.exceptions import ProtocolError
 from h2.utilities import HeaderValidationFlags, validate_headers
 from hpack import Decoder
 
-from ingestor.errors import Invalid
+from ingestor.errors import Invalid, Unauthenticated
 from ingestor.metadata import Value
 from ingestor.transport.admission import Admission
 from ingestor.transport.bounds import HEADER_BYTES_MAX
@@ -121,7 +121,7 @@ def _opening(headers: Collection[Header], methods: Mapping[str, Method]) -> Open
         check_ascii(headers)
         seconds = timeout_s(request)
         metadata = received_metadata((name.decode(), value.decode()) for name, value in headers)
-    except Invalid:
+    except (Invalid, Unauthenticated):
         return None
     method = methods.get(request[":path"])
     if method is None or seconds == 0 or not_grpc(request) is not None or "content-length" in request:

@@ -14,18 +14,19 @@ from loguru import logger
 
 from ingestor.errors import Invalid
 from ingestor.metadata import Value
+from ingestor.transport.admission import KEY_NAMES, not_ascii
 from ingestor.transport.transcoding import printable, unbased
 
 _PREFIX = "Grpc-Metadata-"
 _PREFIX_BYTES, _PREFIX_LENGTH = _PREFIX.lower().encode(), len(_PREFIX)
-_KEYS = {b"authorization": "authorization", b"x-api-key": "x-api-key"}
+_KEYS = {name.encode(): name for name in KEY_NAMES}
 _KEY_LENGTHS = frozenset(map(len, _KEYS))
 _BINARY = "-bin"
 _NAME, _TEXT = re.compile(r"[0-9a-z_.-]+"), re.compile(r"[ -~]*")
 
 
 def received(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, list[Value]]:
-    """The metadata in these headers, as they were sent. Raises Invalid."""
+    """The metadata in these headers, as they were sent. Raises Invalid or Unauthenticated."""
     found: dict[str, list[Value]] = {}
     for header, value in headers:
         length = len(header)
@@ -35,7 +36,7 @@ def received(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, list[Value]]:
                 found.setdefault(key, []).extend(_values(key, value))
         elif length in _KEY_LENGTHS and (name := _KEYS.get(header.lower())) is not None:
             # First, whatever else comes under its name: it is what proxies look at.
-            found.setdefault(name, []).insert(0, _text(name, value))
+            found.setdefault(name, []).insert(0, _key_text(name, value))
     return found
 
 
@@ -62,6 +63,13 @@ def _values(key: str, value: bytes) -> list[Value]:
     except ValueError:
         msg = f"the header {_PREFIX}{printable(key)} must be base64"
         raise Invalid(msg) from None
+
+
+def _key_text(name: str, value: bytes) -> str:
+    try:
+        return value.decode("ascii")
+    except UnicodeDecodeError:
+        raise not_ascii(name) from None
 
 
 def _text(key: str, value: bytes) -> str:

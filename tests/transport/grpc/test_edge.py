@@ -73,6 +73,8 @@ async def test_what_goes_on_is_not_buffered(raw: RawClient, running: Gateway) ->
         ({"path": LOG_METRIC + "\u00e9"}, "12"),
         ({"headers": {"name": "G\u00fcnther"}}, "3"),
         ({"headers": {"n\u00e4me": "x"}}, "3"),
+        ({"headers": {"authorization": "Bearer \u00e9"}}, "16"),
+        ({"headers": {"x-api-key": "\u00e9"}}, "16"),
         ({"headers": {"grpc-timeout": "1\u00b2S"}}, "3"),
     ],
 )

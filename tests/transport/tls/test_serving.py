@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -16,6 +17,7 @@ from ingestor_api.analytics.v1 import LogMetricRequest, LogMetricsRequest, LogMe
 
 from tests.certificates import Pki
 from tests.gateway import Gateway, gateway
+from tests.server_process import serve
 from tests.transport.grpc.kit import SERVICE, give_room, waiting, without_room
 
 BATCH = bytes(LogMetricsRequest([Metric("s", "m", float(number)) for number in range(1000)]))
@@ -159,3 +161,10 @@ async def test_silent_connections_are_nobodys(
             assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(silent, 1), 20) == b""
             silent.close()
         assert await served.post("/v1/metrics", JSON) == (200, {"success": True})
+
+
+async def test_the_log_says_where_the_page_is(database_url: str, pki: Pki, tmp_path: Path) -> None:
+    """As an address that can be clicked."""
+    async with serve(tmp_path, database_url=database_url, **pki.settings) as server:
+        line = await server.until_logged("the page is at")
+        assert line["message"].endswith(f" https://127.0.0.1:{server.http_port}/")

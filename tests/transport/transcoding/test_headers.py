@@ -40,9 +40,15 @@ async def test_headers_become_metadata_and_back(served: Served, metadata: list[C
     assert (late.status, late.headers.getall("Grpc-Metadata-X-One")) == (504, ["a", "b"])
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("Grpc-Metadata-X-Bin", "*"), ("Grpc-Metadata-X", "ü"), ("Authorization", "ü")]
-)
+@pytest.mark.parametrize("name", ["Authorization", "X-Api-Key"])
+async def test_a_key_that_cannot_be_is_401(served: Served, complaints: list[str], name: str) -> None:
+    """Base64 would help nobody."""
+    answer = await served.ask("GET", "/v1/books/x", headers={name: "ü"})
+    assert (answer.status, answer.json["code"], "-Bin" in answer.json["message"]) == (401, 16, False)
+    assert complaints == []
+
+
+@pytest.mark.parametrize(("name", "value"), [("Grpc-Metadata-X-Bin", "*"), ("Grpc-Metadata-X", "ü")])
 async def test_metadata_that_cannot_be_is_400(
     served: Served, complaints: list[str], name: str, value: str
 ) -> None:
