@@ -17,7 +17,7 @@ from ingestor.caller import CALLER, Caller
 from ingestor.errors import FieldViolation, TooFast
 from ingestor.model import MetricBatch
 from ingestor.model.columns import Checked, Rejected
-from ingestor.model.series_bound import Mask, Series, SeriesBound, series_of
+from ingestor.model.series_bound import Claim, Mask, Series, SeriesBound, series_of
 from ingestor.telemetry import Telemetry
 
 _TOLD_EVERY_S = 300.0
@@ -48,27 +48,32 @@ class SeriesGuard:
         """Whether the caller of this call has a bound."""
         return bool(self._bound.bound(CALLER.get().series_max))
 
-    def within(self, checked: Checked) -> Checked:
-        """The same without rows beyond the bound, which are rejected. Raises TooFast when there would be no others,
-        and nothing else is wrong."""
+    def within(self, checked: Checked) -> tuple[Checked, Claim | None]:
+        """The same without rows beyond the bound, which are rejected, and what is to be given back when it is not
+        taken. Raises TooFast when there would be no others, and nothing else is wrong."""
         caller = CALLER.get()
         batch = checked.batch
         if batch is None:
-            return checked
-        good = self._admitted(caller, series_of(batch))
+            return checked, None
+        good, claim = self._admitted(caller, series_of(batch))
         if good.all():
-            return checked
+            return checked, claim
         if not good.any() and not checked.rejected:
             raise TooFast(self._reason(caller), _RETRY_AFTER_S)
-        return _without(checked, batch, good, FieldViolation("", self._reason(caller)))
+        return _without(checked, batch, good, FieldViolation("", self._reason(caller))), claim
 
-    def _admitted(self, caller: Caller, series: Series) -> Mask:
-        good = self._bound.admit(caller.id, caller.series_max, series, self._clock())
+    def give_back(self, claim: Claim | None) -> None:
+        """Its request was refused for another reason."""
+        if claim is not None:
+            self._bound.give_back(claim)
+
+    def _admitted(self, caller: Caller, series: Series) -> tuple[Mask, Claim]:
+        good, claim = self._bound.admit(caller.id, caller.series_max, series, self._clock())
         if beyond := len(good) - int(np.count_nonzero(good)):
             self._tell(caller, beyond)
             if self._dry_run:
                 good[:] = True
-        return good
+        return good, claim
 
     def _tell(self, caller: Caller, rows: int) -> None:
         self._telemetry.series_limited.labels(caller.id).inc(rows)

@@ -52,6 +52,7 @@ from ingestor.model.columns import Checked, ColumnRules, Rejected, Sifted
 from ingestor.model.fingerprint import rows_fingerprint, series_fingerprint
 from ingestor.model.labels import NO_LABELS
 from ingestor.model.rules import MetricFields, PlainMetric, name_problem
+from ingestor.model.series_bound import Claim
 from ingestor.permits import permit_writing, permit_writing_column
 from ingestor.reading import Reads
 from ingestor.series_guard import SeriesGuard
@@ -149,13 +150,13 @@ class IngestorService(AnalyticsServiceBase):
         ack = self._ack(message.ack, 1)
         request = self._named(message.request_id, 1, lambda: self._rows_fingerprint("LogMetric", [message]))
         if request is None:
-            batch = self._valid_row(message)
+            batch, claim = self._valid_row(message)
             del message  # what waits for room is the batch alone, which is what the bounds count
-            dead = await self._offer(batch, ack)
+            dead = await self._offer(batch, claim, ack)
         else:
             async with self._once(request, 1) as earlier:
                 if earlier is None:
-                    dead = await self._offer(self._valid_row(message), ack, request)
+                    dead = await self._offer(*self._valid_row(message), ack, request)
                 else:
                     dead = await self._in_time(earlier.reached(ack), ack)
         if dead:
@@ -163,16 +164,15 @@ class IngestorService(AnalyticsServiceBase):
             raise NotStored(msg)
         return LogMetricResponse(success=True)
 
-    def _valid_row(self, message: LogMetricRequest) -> MetricBatch:
+    def _valid_row(self, message: LogMetricRequest) -> tuple[MetricBatch, Claim | None]:
         now = self._clock()
         if violations := self._rules.violations(message, now):
             self._count_rejected(1)
             raise Invalid.fields(violations)
         row, labels = _row(message, now)
         batch = MetricBatch.of_row(row, {labels.id: labels.document} if labels else _UNLABELED)
-        if self._series.watches:
-            self._bounded(Checked(batch, []))
-        return batch
+        claim = self._bounded(Checked(batch, []))[1] if self._series.watches else None
+        return batch, claim
 
     async def log_metrics(self, message: LogMetricsRequest) -> LogMetricsResponse:
         """Takes those metrics of a batch that keep the rules, and lists the others. Raises Invalid when none does,
@@ -328,31 +328,35 @@ class IngestorService(AnalyticsServiceBase):
             await asyncio.sleep(refusal.retry_after_s)
             CALLER.get().spend(call.rows)
 
-    def _bounded(self, checked: Checked) -> Checked:
-        """Without rows of too many series. Raises TooFast when there are no others."""
+    def _bounded(self, checked: Checked) -> tuple[Checked, Claim | None]:
+        """Without rows of too many series, and what new ones took of the bound. Raises TooFast when there are no
+        others."""
         try:
             return self._series.within(checked)
         except TooFast:
             self._count_rejected(0 if checked.batch is None else checked.batch.rows)
             raise
 
-    async def _told(self, sifted: Sifted, list_name: str) -> tuple[MetricBatch, list[RejectedMetric]]:
+    async def _told(
+        self, sifted: Sifted, list_name: str
+    ) -> tuple[MetricBatch, Claim | None, list[RejectedMetric]]:
+        claim = None
         async with self._slices.place(sifted.bad):
             checked = Checked(sifted.batch, await listed(sifted.explained))
             if self._series.watches:
-                checked = self._bounded(checked)
+                checked, claim = self._bounded(checked)
             if checked.batch is None:
                 self._count_rejected(len(checked.rejected))
                 raise nothing_right(checked.rejected, list_name)
-            return checked.batch, await listed(told(checked.rejected))
+            return checked.batch, claim, await listed(told(checked.rejected))
 
     async def _taken(self, call: _Call, sifted: Sifted, list_name: str) -> tuple[int, list[RejectedMetric]]:
-        batch, rejected = await self._told(sifted, list_name)
+        batch, claim, rejected = await self._told(sifted, list_name)
         del sifted
         accepted, request = batch.rows, call.request
         if request is not None:
             request = request._replace(accepted=accepted, rejected=await _aside_if_many(encoded, rejected))
-        dead = await self._offer(batch, call.ack, request, until_taken=call.waits_for_room)
+        dead = await self._offer(batch, claim, call.ack, request, until_taken=call.waits_for_room)
         self._count_rejected(len(rejected))
         return accepted - len(dead), with_dead(rejected, dead, call.rows)
 
@@ -374,7 +378,13 @@ class IngestorService(AnalyticsServiceBase):
             raise Invalid.fields([FieldViolation(field_name, problem)])
 
     async def _offer(
-        self, batch: MetricBatch, ack: Ack, request: Request | None = None, *, until_taken: bool = False
+        self,
+        batch: MetricBatch,
+        claim: Claim | None,
+        ack: Ack,
+        request: Request | None = None,
+        *,
+        until_taken: bool = False,
     ) -> Sequence[DeadRow]:
         while True:
             try:
@@ -382,9 +392,11 @@ class IngestorService(AnalyticsServiceBase):
             except Later as later:
                 if not (until_taken and isinstance(later, Overloaded)):
                     self._telemetry.refused.inc(batch.rows)
+                    self._series.give_back(claim)
                     raise
             except Invalid:
                 self._count_rejected(batch.rows)
+                self._series.give_back(claim)
                 raise
             await asyncio.sleep(_ROOM_RETRY_S)
 

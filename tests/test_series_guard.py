@@ -21,6 +21,7 @@ from loguru import logger
 from ingestor.access import KeysFile
 from tests.access.kit import make
 from tests.gateway import Gateway, gateway
+from tests.transport.grpc.kit import give_room, without_room
 
 REASON = "is of a new series, and 2 were written within an hour: send fewer distinct names and labels"
 
@@ -108,6 +109,25 @@ async def test_a_dry_run_only_tells(database_url: str, warnings: list[str]) -> N
         assert len(await stored(running)) == 7
         assert limited(running) == 5
     assert len([line for line in warnings if "dry run" in line]) == 1
+
+
+async def test_what_finds_no_room_in_the_queue_uses_up_no_series(database_url: str) -> None:
+    """Single ones, with a request_id and without, and batches: nothing was taken of them."""
+    async with without_room(database_url, admission_wait="0s", series_per_hour_max=2) as full:
+        one = Metric("s", "c", 1.0)
+        for refused in (
+            full.stub.log_metric(LogMetricRequest("s", "a", 1.0)),
+            full.stub.log_metric(LogMetricRequest("s", "b", 1.0, request_id="r")),
+            full.stub.log_metrics(LogMetricsRequest([one, one])),
+            full.stub.log_metrics(LogMetricsRequest([one] * 6)),  # more than the queue ever holds
+        ):
+            with pytest.raises(GRPCError, match="queue"):
+                await refused
+        await give_room(full)
+        await stored(full)
+        assert (await full.stub.log_metric(LogMetricRequest("s", "d", 1.0))).success
+        with pytest.raises(GRPCError, match="new series"):
+            await full.stub.log_metric(LogMetricRequest("s", "e", 1.0))
 
 
 async def test_each_key_has_its_own_bound(database_url: str, tmp_path: Path, warnings: list[str]) -> None:

@@ -21,7 +21,7 @@ def admitted(
     bound: SeriesBound, rows: MetricBatch, now_s: float, caller: str = "k", own: int | None = None
 ) -> str:
     """`+` for each row that finds room, `-` for each other."""
-    return "".join("-+"[good] for good in bound.admit(caller, own, series_of(rows), now_s).tolist())
+    return "".join("-+"[good] for good in bound.admit(caller, own, series_of(rows), now_s)[0].tolist())
 
 
 def test_known_series_go_on_and_new_ones_beyond_do_not() -> None:
@@ -62,6 +62,23 @@ def test_callers_have_bounds_of_their_own() -> None:
     assert sorted(admitted(bound, batch("a", "b", "c"), 0, "three", own=2)) == ["+", "+", "-"]
     assert admitted(bound, batch("b"), 2 * HOUR_S, "two") == "+"
     assert list(bound._seen) == ["two"]
+
+
+def test_what_was_not_taken_is_given_back() -> None:
+    """The new ones of that batch, less what another one has written since; what was known before stays."""
+    bound = SeriesBound(4)
+    assert admitted(bound, batch("a"), 0) == "+"
+    good, claim = bound.admit("k", None, series_of(batch("a", "b", "c", "d")), 0)
+    assert good.all()
+    assert admitted(bound, batch("c"), 0) == "+"
+    bound.give_back(claim)
+    assert sorted(admitted(bound, batch("e", "f", "g"), 0)) == ["+", "+", "-"]
+    assert admitted(bound, batch("a", "c", "b"), 0) == "++-"
+    bound.give_back(claim)
+    assert admitted(bound, batch("a", "c", "b"), 0) == "++-"
+    assert admitted(bound, batch("x"), 2 * HOUR_S) == "+"
+    bound.give_back(claim)
+    bound.give_back(claim._replace(caller="nobody"))
 
 
 def test_it_is_as_a_plain_set_would_be() -> None:
