@@ -23,7 +23,7 @@ from ingestor.file_limit import room_for_connections
 from ingestor.journal import DiskJournal, RequestIds
 from ingestor.journals import Journal, disk_journal, memory_journal
 from ingestor.model import Ack, Limits, Rules
-from ingestor.permissions import NEEDS
+from ingestor.permissions import NEEDS, with_security
 from ingestor.reading import Reads
 from ingestor.series_guard import SeriesGuard
 from ingestor.service import AckPolicy, IngestorService
@@ -413,7 +413,8 @@ def _live_page() -> dict[str, Page]:
 def _documentation(descriptors: Descriptors, rpcs: list[Rpc]) -> dict[str, Page]:
     info = Info("Analytics ingestor", __version__)
     files = list(descriptors.files.values())
-    return documentation(describe(files, descriptors.pool, {rpc.path for rpc in rpcs}, info))
+    document = describe(files, descriptors.pool, {rpc.path for rpc in rpcs}, info)
+    return documentation(with_security(document))
 
 
 def _countdown(seconds: float) -> Callable[[], float]:

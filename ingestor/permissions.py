@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from ingestor.access import Need
 
@@ -38,3 +39,16 @@ NEEDS: Mapping[str, Need] = MappingProxyType(
         "/docs/swagger-ui.css": Need.READ,
     }
 )
+
+# With a key in one of two ways, or without where none are needed: the first key may come while a server runs.
+_SECURITY = [{"bearer": []}, {"key": []}, {}]
+_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A key of `ingestor keys create`."},
+    "key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "The same key."},
+}
+
+
+def with_security(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The OpenAPI document, which also says how a key is sent."""
+    components = {**document.get("components", {}), "securitySchemes": _SCHEMES}
+    return {**document, "security": _SECURITY, "components": components}

@@ -42,6 +42,18 @@ async def document_of(running: Gateway) -> dict[str, Any]:
         return document
 
 
+async def test_it_says_how_a_key_is_sent(running: Gateway) -> None:
+    """In one of two ways, or not at all where none are needed; no operation says otherwise."""
+    document = await document_of(running)
+    schemes = document["components"]["securitySchemes"]
+    assert {name: (one["type"], one.get("scheme"), one.get("name")) for name, one in schemes.items()} == {
+        "bearer": ("http", "bearer", None),
+        "key": ("apiKey", None, "x-api-key"),
+    }
+    assert document["security"] == [{"bearer": []}, {"key": []}, {}]
+    assert not any("security" in each for item in document["paths"].values() for each in item.values())
+
+
 async def test_it_is_valid_complete_and_described(running: Gateway) -> None:
     """Every rule in the descriptor set has its operation, and whatever can have a description does."""
     document = await document_of(running)
