@@ -4,7 +4,7 @@ closed until somebody has thought about who may call it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -41,7 +41,7 @@ NEEDS: Mapping[str, Need] = MappingProxyType(
 )
 
 # With a key in one of two ways, or without where none are needed: the first key may come while a server runs.
-_SECURITY = [{"bearer": []}, {"key": []}, {}]
+_SECURITY: Sequence[Mapping[str, Sequence[str]]] = [{"bearer": []}, {"key": []}, {}]
 _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "A key of `ingestor keys create`."},
     "key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "The same key."},
