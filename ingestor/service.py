@@ -68,6 +68,9 @@ _UNLABELED: Mapping[int, str] = MappingProxyType({})
 _REQUEST_ID_BYTES_MAX = 128
 # A stream that finds no room comes back so soon: the queue's own wait for it lies between.
 _ROOM_RETRY_S = 0.1
+# What all streams together may have in memory beside the queue while they wait for room: there may be a hundred on
+# each connection.
+_PATIENT_BYTES_MAX = 64 * 1024**2
 # What a stream waits at most for its key's rate; then it is refused as others are. A server that stops waits
 # for it.
 _RATE_WAIT_S_MAX = 10.0
@@ -141,6 +144,7 @@ class IngestorService(AnalyticsServiceBase):
         self._slices = Slices()
         self._series = series or SeriesGuard(0, dry_run=False, telemetry=telemetry)
         self._clock = clock
+        self._patient_bytes = 0
 
     async def log_metric(self, message: LogMetricRequest) -> LogMetricResponse:
         """Takes one metric. Raises Invalid, Forbidden, Conflict, TooFast, Overloaded or Unavailable, and then it
@@ -224,7 +228,8 @@ class IngestorService(AnalyticsServiceBase):
         self, messages: AsyncIterator[LogMetricsRequest]
     ) -> AsyncGenerator[LogMetricsResponse, None]:
         """Answers each request as `log_metrics` does, before the next is read. One that finds no room waits for it,
-        however long; otherwise raises what `log_metrics` raises, and takes nothing more."""
+        however long, unless too much waits so already; otherwise raises what `log_metrics` raises, and takes
+        nothing more."""
         async for message in messages:
             call, check = self._typed_metrics_call(message)
             del message
@@ -386,19 +391,37 @@ class IngestorService(AnalyticsServiceBase):
         *,
         until_taken: bool = False,
     ) -> Sequence[DeadRow]:
-        while True:
-            try:
-                return await self._in_time(self._queue.offer(batch, ack, request), ack)
-            except Later as later:
-                if not (until_taken and isinstance(later, Overloaded)):
-                    self._telemetry.refused.inc(batch.rows)
-                    self._series.give_back(claim)
-                    raise
-            except Invalid:
-                self._count_rejected(batch.rows)
-                self._series.give_back(claim)
-                raise
-            await asyncio.sleep(_ROOM_RETRY_S)
+        try:
+            if until_taken:
+                return await self._offer_until_taken(batch, ack, request)
+            return await self._in_time(self._queue.offer(batch, ack, request), ack)
+        except Later:
+            self._telemetry.refused.inc(batch.rows)
+            self._series.give_back(claim)
+            raise
+        except Invalid:
+            self._count_rejected(batch.rows)
+            self._series.give_back(claim)
+            raise
+
+    async def _offer_until_taken(
+        self, batch: MetricBatch, ack: Ack, request: Request | None
+    ) -> Sequence[DeadRow]:
+        """A stream is pushed back, not refused, unless too many of them wait. Raises Overloaded then."""
+        held = 0
+        try:
+            while True:
+                try:
+                    return await self._in_time(self._queue.offer(batch, ack, request), ack)
+                except Overloaded:
+                    if not held:
+                        if self._patient_bytes + batch.size_bytes > _PATIENT_BYTES_MAX:
+                            raise
+                        held = batch.size_bytes
+                        self._patient_bytes += held
+                await asyncio.sleep(_ROOM_RETRY_S)
+        finally:
+            self._patient_bytes -= held
 
     async def _in_time(self, waiting: Awaitable[Sequence[DeadRow]], ack: Ack) -> Sequence[DeadRow]:
         """Waits for this acknowledgement, for a commit no longer than is promised. Raises TooLate."""

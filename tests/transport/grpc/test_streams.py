@@ -290,6 +290,26 @@ async def test_a_server_stream_does_not_hold_up_the_stop(count: int) -> None:
         assert numbers.ended.is_set()
 
 
+async def test_what_waits_in_streams_is_bounded(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first waits for room, the second is refused as calls are, and nothing of it taken; with room there is no
+    trace of it."""
+    monkeypatch.setattr("ingestor.service._PATIENT_BYTES_MAX", 15_000)
+    request = framed(batch(*[Metric("s" * 250, "m" * 250, 1.0)] * 20))
+    async with (
+        without_room(database_url, admission_wait="0", queue_capacity=50, batch_size=50) as full,
+        connected(full.grpc_port) as client,
+    ):
+        await full.stub.log_metrics(LogMetricsRequest([Metric("s", "m", 0.0)] * 40))
+        first, second = [await client.send(request, path=STREAM) for _ in range(2)]
+        refused = await client.answer(second)
+        assert (refused.headers["grpc-status"], refused.data) == ("8", b"")
+        assert full.count("ingestor_metrics_refused_total") == 20
+        await give_room(full)
+        answer = await client.answer(first)
+        assert [accepted(each) for each in messages(answer.data)] == [20]
+        assert full.count("ingestor_metrics_received_total") == 65
+
+
 async def test_the_request_in_hand_is_answered_before_the_stop(database_url: str) -> None:
     """And none behind it is taken, though it has arrived."""
     async with without_room(database_url) as full, connected(full.grpc_port) as client:

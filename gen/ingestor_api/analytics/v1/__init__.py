@@ -691,6 +691,7 @@ class AnalyticsServiceStub(betterproto2_grpclib.ServiceStub):
         StreamMetrics takes batch after batch over one call: each is answered as LogMetrics would answer it, in the order
         in which they came, and the next is not read before the one before it is answered. A full server does not refuse
         them: it stops reading, so a client that sends faster than its metrics can be taken is held up by flow control.
+        (RESOURCE_EXHAUSTED comes when too many streams wait so already.)
         A batch that can't be taken (invalid, a conflicting request_id, a server that stops or can't do its work) ends the
         stream with its error, after the answers to those before it; nothing of it, and of what comes behind it, was taken.
         """
@@ -836,6 +837,7 @@ class AnalyticsServiceBase(betterproto2_grpclib.ServiceBase):
         StreamMetrics takes batch after batch over one call: each is answered as LogMetrics would answer it, in the order
         in which they came, and the next is not read before the one before it is answered. A full server does not refuse
         them: it stops reading, so a client that sends faster than its metrics can be taken is held up by flow control.
+        (RESOURCE_EXHAUSTED comes when too many streams wait so already.)
         A batch that can't be taken (invalid, a conflicting request_id, a server that stops or can't do its work) ends the
         stream with its error, after the answers to those before it; nothing of it, and of what comes behind it, was taken.
         """
