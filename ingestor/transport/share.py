@@ -35,6 +35,10 @@ class Share:
         """For a connection that has many requests at once: half of what all may have."""
         return Holding(self.bounds.receive_bytes // 2, within=self.receiving)
 
+    def answers(self) -> Holding:
+        """The same of answers that HTTP/2's windows hold up."""
+        return Holding(self.bounds.send_bytes // 2, within=self.unread)
+
     def age_s(self) -> float:
         """How old a new connection may become, 0 for any age. Not all that began together end together."""
         return self.bounds.age_max_s * random.uniform(0.9, 1.1)  # noqa: S311

@@ -12,9 +12,10 @@ from ingestor.transport.streams import Closing
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """`bodies` are the requests that have not come whole."""
+    """`bodies` are the requests that have not come whole, `answers` those that its windows hold up."""
 
     bounds: Bounds
     bodies: Holding
+    answers: Holding
     budget: Budget = field(default_factory=Budget)
     closing: Closing = field(default_factory=Closing)

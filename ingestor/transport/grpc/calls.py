@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from grpclib.const import Cardinality, Status
@@ -187,15 +189,18 @@ class _Pipe:
         self._message_bytes_max = message_bytes_max
         self._gzip = gzip
         self._bounds = allowance.bounds
+        self._answers = allowance.answers
         self._budget = allowance.budget
         self.closing = allowance.closing
 
     async def send(self, message: bytes) -> None:
-        """Sends it. Raises ProtocolError when the client does not read it."""
+        """Sends it. Raises ProtocolError when the client does not read it, or when there is no room to keep it."""
         call = self._call
         scope = asyncio.timeout(self._bounds.send_timeout_s)
+        unread = self._answers.begin(partial(_end, scope))
         try:
             async with scope:
+                unread.grow(len(message))
                 if not call._send_initial_metadata_done:
                     await call.send_initial_metadata(metadata=sendable(self._metadata.sent))
                 await call.send_message(message)
@@ -206,6 +211,8 @@ class _Pipe:
                 call._stream.reset_nowait(ErrorCodes.CANCEL)
             msg = "the client does not read its answer"
             raise H2ProtocolError(msg) from None
+        finally:
+            unread.end()
         self._budget.earn()
 
     async def request(self) -> bytes:
@@ -228,6 +235,11 @@ class _Pipe:
             request = [await rpc.read(body)]
             del body  # the method may wait for long
             yield request.pop()
+
+
+def _end(scope: asyncio.Timeout) -> None:
+    with suppress(RuntimeError):  # it is at its end already
+        scope.reschedule(0.0)
 
 
 def told(error: BaseException, path: str) -> GRPCError:

@@ -225,8 +225,8 @@ class _Connection(H2Protocol):
         self._calls = calls
         self._server = server
         self._keepalive: Keepalive | None = None
-        self._share = server.share
-        self._allowance = calls.allowance = Allowance(server.share.bounds, server.share.bodies())
+        share = self._share = server.share
+        self._allowance = calls.allowance = Allowance(share.bounds, share.bodies(), share.answers())
         self._tenure = Tenure(server.share.bounds, time.monotonic(), server.share.age_s())
         self._refilled_at = time.monotonic()
         self._unread: Held | None = None  # what the client leaves so, when that is much

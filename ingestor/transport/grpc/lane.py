@@ -14,7 +14,8 @@ Invariants:
 - h2 knows the highest stream that was opened, and which streams the lane has reset.
 - A call is in `_calls` from its HEADERS until its answer is handed to the transport, the client resets it, or the
   connection is gone; never longer. They count against the limit of concurrent streams, also while the client does
-  not read, which bounds what can wait to be sent.
+  not read. Answers that wait to be sent are counted by their bytes; where there are too many, those that have not
+  moved for longest are given up.
 - What a client sends beside calls is paid for from the connection's budget (`floods`); with nothing left in it, the
   connection ends before the next frame is looked at.
 """
@@ -79,11 +80,11 @@ _WANTED_S = 1.0
 class _Call:
     """One call, which began when its headers came. `sent` are the answer's bytes, and `credit` how many of them we
     were told we may beyond a stream's first window. `window` is what the client may send of the request; `held` are
-    its bytes as long as it has not come whole."""
+    its bytes as long as it has not come whole, `unread` those of the answer that can't be sent yet."""
 
     __slots__ = (
         *("began_at", "caller", "credit", "expired", "framing", "held", "opening", "sent"),
-        *("stall", "stream_id", "task", "timer", "unsent", "window"),
+        *("stall", "stream_id", "task", "timer", "unread", "unsent", "window"),
     )
 
     def __init__(
@@ -101,6 +102,7 @@ class _Call:
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.expired = False
+        self.unread: Held | None = None
         self.unsent: _Answer | None = None
 
 
@@ -115,6 +117,11 @@ class _Answer:
         self.block: bytes | None = block
         self.message = message
         self.resets = resets
+
+    @property
+    def bytes_left(self) -> int:
+        """What has yet to be sent of it, as it lies here."""
+        return len(self.block or b"") + len(self.message or b"")
 
 
 class _Trailing:
@@ -172,6 +179,7 @@ class Lane:
         self._lanes = lanes
         self._bounds = allowance.bounds
         self._bodies = allowance.bodies
+        self._answers = allowance.answers
         self._budget = allowance.budget
         self._connection = connection
         self._processor = processor
@@ -272,8 +280,7 @@ class Lane:
             if call.stall is None:
                 call.stall = Stall(self._bounds.send_timeout_s)
             if call.stall.is_over(now, -call.sent):
-                self._reset(call.stream_id, ErrorCodes.CANCEL)
-                self._drop(call)
+                self._leave(call)
 
     def _took(self, start: wire.Start, data: bytes, body: int, after: int) -> bool:
         """Whether the frame is the lane's; then it is dealt with."""
@@ -578,13 +585,24 @@ class Lane:
         if call.stream_id in self._calls and not self._sent(call, answer):
             call.unsent = answer
             self._blocked[call.stream_id] = call
+            call.unread = self._answers.begin(partial(self._leave, call))
+            call.unread.grow(answer.bytes_left)
+
+    def _leave(self, call: _Call) -> None:
+        """Its answer is not read, and not kept."""
+        self._reset(call.stream_id, ErrorCodes.CANCEL)
+        self._drop(call)
 
     def _push(self) -> None:
         """Sends what may be sent by now."""
         for call in tuple(self._blocked.values()):
             assert call.unsent is not None
+            assert call.unread is not None
+            before = call.unsent.bytes_left
             if self._sent(call, call.unsent):
                 del self._blocked[call.stream_id]
+            elif (moved := before - call.unsent.bytes_left) > 0:
+                call.unread.grow(-moved)
 
     def _sent(self, call: _Call, answer: _Answer) -> bool:
         """Sends what the client's windows and the transport allow. Says whether that was all; then the call is
@@ -634,6 +652,8 @@ class Lane:
 
     def _over(self, call: _Call, code: int) -> None:
         self._lanes.observers[call.opening.path](code, time.monotonic() - call.began_at)
+        if call.unread is not None:
+            call.unread.end()
         if call.timer is not None:
             call.timer.cancel()
         del self._calls[call.stream_id]

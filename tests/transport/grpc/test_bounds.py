@@ -148,6 +148,29 @@ async def test_what_all_clients_leave_unread_is_bounded() -> None:
             await client.close()
 
 
+async def test_answers_that_windows_hold_up_are_bounded() -> None:
+    """A client that credits nothing, but does read: what it was answered first is given up when there is too much,
+    whatever time it has left, and what is left it can still have."""
+
+    async def large(body: bytes) -> bytes:
+        return body * 2**18
+
+    async with serving(large, Bounds(send_bytes=5 * 2**20)) as client:
+        client.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 0})
+        await client.flush()
+        calls = [await client.send(framed(b"1234"))]
+        await client.until(lambda: bool(client.answers[calls[0]].headers))
+        calls += [await client.send(framed(b"1234")) for _ in range(3)]
+        for given_up in calls[:2]:
+            assert (await client.answer(given_up)).reset == ErrorCodes.CANCEL
+        client.h2.increment_flow_control_window(2**22)
+        for kept in calls[2:]:
+            client.h2.increment_flow_control_window(2**21, kept)
+        await client.flush()
+        for kept in calls[2:]:
+            assert len((await client.answer(kept)).data) == 2**20 + 5
+
+
 @pytest.mark.parametrize("said", [b"", b"PRI * HTTP/2.0\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0"])
 async def test_a_connection_that_does_not_begin_is_closed(said: bytes) -> None:
     """Before the preface, within it, and behind it."""
