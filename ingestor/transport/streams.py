@@ -13,9 +13,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, nullcontext
+from dataclasses import dataclass
 
 from ingestor.caller import CALLER, Caller
-from ingestor.errors import TooFast, Unavailable
+from ingestor.errors import Refusal, TooFast, Unavailable
 from ingestor.transport.rpc import Rpc, StreamedRequest
 
 _RETRY_AFTER_S = 1.0
@@ -23,37 +24,62 @@ _RETRY_AFTER_S = 1.0
 _LAST_ANSWER_S = 1.0
 
 
+@dataclass(slots=True, eq=False)
+class _Wait:
+    """`refusal` is what its caller has to be told since."""
+
+    scope: asyncio.Timeout
+    caller: Caller
+    grace_s: float
+    refusal: Refusal | None = None
+
+
 class Closing:
-    """Tells the streams of a server that it stops, and wakes those that wait."""
+    """Tells the streams of a server that it stops, or that their callers may call no more, and wakes those that
+    wait."""
 
     def __init__(self) -> None:
         self._begun = False
-        self._waits: dict[asyncio.Timeout, float] = {}
+        self._waits: set[_Wait] = set()
 
     def begin(self) -> None:
         """From now on."""
         self._begun = True
         now = asyncio.get_running_loop().time()
-        for wait, grace_s in self._waits.items():
-            wait.reschedule(now + grace_s)
+        for wait in self._waits:
+            wait.scope.reschedule(now + wait.grace_s)
+
+    def check(self, now: float) -> None:
+        """Looks whether those who wait may still call, as it is done of itself with each message: a stream on which
+        nothing happens would outlive its key. `now` is not needed."""
+        for wait in self._waits:
+            if wait.refusal is not None:
+                continue
+            try:
+                wait.caller.check()
+            except Refusal as refusal:
+                wait.refusal = refusal.with_traceback(None)
+                wait.scope.reschedule(0.0)
 
     @asynccontextmanager
     async def waiting(self, grace_s: float = 0.0) -> AsyncIterator[None]:
-        """Around what a stream waits for. Raises Unavailable when the server stops, or so many seconds later."""
+        """Around what a stream waits for. Raises Unavailable when the server stops, or so many seconds later, and
+        Unauthenticated when the caller's key does not hold any more."""
         if self._begun and not grace_s:
             raise _stopping()
         # A timeout without a time: what cancels the wait, and nothing beyond it.
-        wait = asyncio.timeout(grace_s if self._begun else None)
-        self._waits[wait] = grace_s
+        scope = asyncio.timeout(grace_s if self._begun else None)
+        wait = _Wait(scope, CALLER.get(), grace_s)
+        self._waits.add(wait)
         try:
-            async with wait:
+            async with scope:
                 yield
         except TimeoutError:
-            if wait.expired():
-                raise _stopping() from None
+            if scope.expired():
+                raise wait.refusal or _stopping() from None
             raise
         finally:
-            del self._waits[wait]
+            self._waits.discard(wait)
 
 
 async def run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from types import SimpleNamespace
 from typing import Any
@@ -39,3 +40,40 @@ async def test_answers_end_with_the_key() -> None:
         await run(rpc, requests(), send, Closing())
     CALLER.reset(token)
     assert sent == [b"\0", b"\1"]
+
+
+@pytest.mark.parametrize("client_streaming", [False, True], ids=["answers", "requests"])
+async def test_a_stream_that_is_silent_ends_with_the_key(client_streaming: bool) -> None:
+    """Whether it waits for what it could tell, or for what it is told; a key that holds changes nothing."""
+    key, text = make("read")
+    door, closing, silent = gate(key), Closing(), asyncio.Event()
+
+    async def stream(requests: AsyncGenerator[Any, None]) -> AsyncGenerator[bytes, None]:
+        async for _ in requests:
+            silent.set()
+            await asyncio.Event().wait()
+        yield b""
+
+    async def requests() -> AsyncGenerator[Any, None]:
+        if client_streaming:
+            async with closing.waiting():
+                silent.set()
+                await asyncio.Event().wait()
+        yield None
+
+    async def send(message: bytes) -> None:
+        raise AssertionError(message)
+
+    rpc: Any = SimpleNamespace(client_streaming=client_streaming, stream=stream)
+    token = CALLER.set(door.recognise("/read", bearer(text), ()).enter())
+    call = asyncio.create_task(run(rpc, requests(), send, closing))
+    CALLER.reset(token)
+    await silent.wait()
+    closing.check(0.0)
+    await asyncio.wait([call], timeout=0.01)
+    assert not call.done()
+    door.use(Keys([revoked(key)]))
+    closing.check(0.0)
+    closing.check(1.0)
+    with pytest.raises(Unauthenticated):
+        await asyncio.wait_for(call, 5)

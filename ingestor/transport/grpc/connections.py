@@ -330,6 +330,7 @@ class _Connection(H2Protocol):
         """Does what is due by now."""
         self._allowance.budget.refill(now - self._refilled_at)
         self._refilled_at = now
+        self._allowance.closing.check(now)
         unread = None if self.connection.write_ready.is_set() else self._transport.get_write_buffer_size()
         if unread is not None and self._keepalive is not None:
             self._keepalive.heard()  # what it says is not read, since it does not read

@@ -49,7 +49,7 @@ from ingestor.transport.http.cors import Cors, is_preflight
 from ingestor.transport.http.metadata import received, sent
 from ingestor.transport.http.pages import Page, page_response
 from ingestor.transport.http.streams import Gone, Streamed
-from ingestor.transport.looking_after import look_after
+from ingestor.transport.looking_after import LookedAfter, look_after
 from ingestor.transport.observing import CANCELLED, Observation, Observe, Observers, unobserved
 from ingestor.transport.share import Share
 from ingestor.transport.status import InternalFault, answer_to, headers_of
@@ -112,10 +112,13 @@ class HttpServer:
         except OSError as error:
             raise AddressProblem.listening("HTTP", host, port, error) from error
         self._looking = asyncio.create_task(
-            look_after(self._connections.looked_after, self._share.bounds.shortest_s), name="http-connections"
+            look_after(self._looked_after, self._share.bounds.shortest_s), name="http-connections"
         )
         bound: int = self._runner.addresses[0][1]
         return bound
+
+    def _looked_after(self) -> list[LookedAfter]:
+        return [self._closing, *self._connections.looked_after()]
 
     @property
     def in_flight(self) -> int:
