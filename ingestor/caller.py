@@ -22,12 +22,14 @@ class Caller:
     """`id` is the same for all keys of one caller, empty for who needs none. The prefixes are those of the service
     names that it may write and read: an empty tuple allows none. `series_max` is how many series it may write in
     an hour, None for what holds for all. `check` raises Unauthenticated once the call should not have been let in
-    any more; `enter` asks for one more request, and `spend` for so many metrics: both raise TooFast."""
+    any more; `enter` asks for one more request, and `spend` for so many metrics: both raise TooFast. `known` is
+    false for who was let in without a key where others need one."""
 
     id: str = ""
     write_prefixes: tuple[str, ...] = EVERYTHING
     read_prefixes: tuple[str, ...] = EVERYTHING
     series_max: int | None = None
+    known: bool = True
     check: Callable[[], None] = field(default=unlimited, repr=False, compare=False)
     enter: Callable[[], None] = field(default=unlimited, repr=False, compare=False)
     spend: Callable[[int], None] = field(default=unlimited, repr=False, compare=False)
@@ -53,5 +55,7 @@ class Caller:
 
 ANYBODY = Caller()
 """Where no keys are needed."""
+NOBODY = Caller(known=False)
+"""Who calls what needs none, whether others do or not."""
 CALLER: ContextVar[Caller] = ContextVar("caller", default=ANYBODY)
 """Who makes the call that the running task serves."""

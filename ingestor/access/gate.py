@@ -16,7 +16,7 @@ from ingestor.access.keys import Key, Keys
 from ingestor.access.needs import Need, lacking
 from ingestor.access.rates import Allowance
 from ingestor.access.scopes import scopes
-from ingestor.caller import ANYBODY, Caller
+from ingestor.caller import ANYBODY, NOBODY, Caller
 from ingestor.errors import Forbidden, Refusal, Unauthenticated
 
 _HOW = "send it as `authorization: Bearer KEY` or `x-api-key: KEY`"
@@ -72,7 +72,7 @@ class Gate:
         """Who may call it. Raises Unauthenticated or Forbidden."""
         need = self._needs.get(path, Need.ADMIN)
         if need is Need.NOTHING:
-            return ANYBODY
+            return NOBODY
         keys = self.keys
         if keys is None:
             return Caller(check=self._still_open)

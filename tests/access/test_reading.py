@@ -135,10 +135,11 @@ async def test_no_other_service_is_tailed(reading: Reading) -> None:
             assert (shown, lined) == ([MINE], [MINE])
             reading.file.change(lambda _: [revoked(reading.key), reading.writer])
             await reading.running.app._keys.look()
-            with pytest.raises(GRPCError) as caught:
-                while True:
-                    assert not (await anext(answers)).metrics
-            assert caught.value.status is Status.UNAUTHENTICATED
-            while "error" not in (told := json.loads(await lines.content.readline())):
-                assert not told["result"]["metrics"]
-            assert told["error"]["code"] == 16
+            async with asyncio.timeout(7):  # less than it takes until each is told that nothing happens
+                with pytest.raises(GRPCError) as caught:
+                    while True:
+                        assert not (await anext(answers)).metrics
+                assert caught.value.status is Status.UNAUTHENTICATED
+                while "error" not in (told := json.loads(await lines.content.readline())):
+                    assert not told["result"]["metrics"]
+                assert told["error"]["code"] == 16

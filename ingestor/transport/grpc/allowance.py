@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ingestor.caller import Caller
 from ingestor.transport.bounds import Bounds
 from ingestor.transport.grpc.floods import Budget
 from ingestor.transport.holding import Holding
 from ingestor.transport.streams import Closing
+
+
+@dataclass(slots=True)
+class Acquaintance:
+    """Whether somebody known has called on a connection: with a key, where keys are needed for anything of use."""
+
+    made: bool = False
+
+    def note(self, caller: Caller) -> None:
+        """It is this one who calls."""
+        if caller.known:
+            self.made = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +32,4 @@ class Allowance:
     answers: Holding
     budget: Budget = field(default_factory=Budget)
     closing: Closing = field(default_factory=Closing)
+    acquaintance: Acquaintance = field(default_factory=Acquaintance)

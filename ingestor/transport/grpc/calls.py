@@ -141,7 +141,9 @@ class Calls:
             check_ascii(headers)
             metadata.received = received_metadata(headers)
             names = peer_names(call._stream._transport)
-            CALLER.set(self._gate.recognise(path, metadata.received, names).enter())
+            caller = self._gate.recognise(path, metadata.received, names).enter()
+            allowance.acquaintance.note(caller)
+            CALLER.set(caller)
             pipe = _Pipe(call, metadata, allowance, self._message_bytes_max, gzip=gzips(request))
             await self._in_time(path, pipe, timeout_s(request))
         except BaseException as error:  # noqa: BLE001 - the edge: whatever it is, the caller gets an answer

@@ -8,6 +8,7 @@ else they lack to live with any client's bytes.
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 import time
 from collections.abc import Callable
@@ -121,14 +122,16 @@ class DrainableServer(Server):
             await asyncio.wait(tuple(self.lanes.tasks))
 
     def has_room(self) -> bool:
-        """Whether one more connection can be served. If need be, one that has long been idle makes room."""
+        """Whether one more connection can be served. If need be, one makes room on which nobody known has called
+        yet, whatever it does, else one that has long been idle."""
         if len(self.connections) < self.share.bounds.connections_max:
             return True
-        idle = [connection for connection in self.connections if not connection.open_calls]
-        longest = min(idle, key=lambda connection: connection.idle_since, default=None)
-        if longest is None or time.monotonic() - longest.idle_since < _IDLE_LONG_S:
+        before = time.monotonic() - _IDLE_LONG_S
+        spare = [connection for connection in self.connections if connection.spare_since < before]
+        longest = min(spare, key=lambda each: (each.is_known, each.spare_since), default=None)
+        if longest is None:
             return False
-        longest.cut_off_for("too_many")
+        longest.give_way()
         self.connections.discard(longest)
         return True
 
@@ -227,8 +230,8 @@ class _Connection(H2Protocol):
         self._keepalive: Keepalive | None = None
         share = self._share = server.share
         self._allowance = calls.allowance = Allowance(share.bounds, share.bodies(), share.answers())
-        self._tenure = Tenure(server.share.bounds, time.monotonic(), server.share.age_s())
-        self._refilled_at = time.monotonic()
+        self._made_at = self._refilled_at = time.monotonic()
+        self._tenure = Tenure(share.bounds, self._made_at, share.age_s())
         self._unread: Held | None = None  # what the client leaves so, when that is much
 
     @property
@@ -242,8 +245,18 @@ class _Connection(H2Protocol):
         return self._calls.open + self._lane.in_flight
 
     @property
-    def idle_since(self) -> float:
-        """When it was last known to have a call, or was made."""
+    def is_known(self) -> bool:
+        """Whether somebody known has called on it. Whoever needs no key may hold a connection with a Watch, or with
+        a request that does not come to its end: a thousand of them would lock everybody out."""
+        return self._allowance.acquaintance.made
+
+    @property
+    def spare_since(self) -> float:
+        """Since when others may need it more: when it was last known to have a call, or was made."""
+        if not self.is_known:
+            return self._made_at
+        if self.open_calls:
+            return math.inf
         return max(self._tenure.idle_since, self.connection.last_stream_created or 0.0)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -316,6 +329,11 @@ class _Connection(H2Protocol):
         """The same, for what its client did."""
         self._share.cut_off("grpc", reason)
         self.cut_off()
+
+    def give_way(self) -> None:
+        """The same for one that takes its place: over TLS it would stay until the client has answered the end."""
+        self.cut_off_for("too_many")
+        self._transport.abort()
 
     def _ping(self) -> None:
         if self.farewell.stage is not Stage.ENDED and not self.connection.is_closing():

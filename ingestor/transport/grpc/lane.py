@@ -179,6 +179,7 @@ class Lane:
         self._lanes = lanes
         self._bounds = allowance.bounds
         self._bodies = allowance.bodies
+        self._acquaintance = allowance.acquaintance
         self._answers = allowance.answers
         self._budget = allowance.budget
         self._connection = connection
@@ -429,6 +430,7 @@ class Lane:
             call.timer = self._loop.call_later(opening.timeout_s, self._expire, call)
         try:
             call.caller = self._admission(opening).enter()
+            self._acquaintance.note(call.caller)
         except Refusal as refusal:
             call.framing = None
             self._refuse(call, told(refusal, opening.path), resets=True)

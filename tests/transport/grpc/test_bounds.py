@@ -11,9 +11,14 @@ from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 from hyperframe.frame import DataFrame, PingFrame
 
+from ingestor.access import Gate, Keys
+from ingestor.permissions import NEEDS
 from ingestor.transport.bounds import Bounds
+from ingestor.transport.grpc import HealthService, connections
+from tests.access.kit import make
 from tests.transport.grpc.kit import connected, framed, listening, serving, unary_rpc
 from tests.transport.grpc.raw_h2 import RawClient
+from tests.transport.grpc.test_health import CHECK, WATCH
 from tests.transport.grpc.test_lane import lane_only
 
 
@@ -217,6 +222,39 @@ async def test_one_connection_more_takes_the_place_of_an_idle_one() -> None:
             go_on.set()
             assert (await another.answer(await another.send(framed(b"y")))).data == framed(b"y")
             assert (await busy.answer(call)).data == framed(b"x")
+
+
+async def test_who_has_shown_a_key_is_not_locked_out_by_those_who_need_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Connections that hold a Watch, or a Check that does not come whole, make room, the oldest first; one on which
+    a key was shown stays, also while all that it does is to watch."""
+    monkeypatch.setattr(connections, "_IDLE_LONG_S", 0.0)
+    key, text = make("write")
+    sent = {"x-api-key": text}
+
+    async def serving() -> bool:
+        return True
+
+    rpcs = [unary_rpc(echo), *HealthService(serving, []).rpcs()]
+    async with (
+        listening(rpcs, Bounds(connections_max=3), gate=Gate(NEEDS, Keys([key]))) as (_, port),
+        connected(port) as known,
+        connected(port) as watching,
+        connected(port) as checking,
+    ):
+        assert (await known.answer(await known.send(framed(b"x"), headers=sent))).data == framed(b"x")
+        for client in (known, watching):
+            watch = await client.send(framed(b""), path=WATCH)
+            await client.until(lambda c=client, w=watch: bool(c.answers[w].data))  # type: ignore[misc]
+        await checking.send(b"", path=CHECK, end=False)
+        async with connected(port) as first, connected(port) as second:
+            for client in (first, second):
+                answer = await client.answer(await client.send(framed(b"y"), headers=sent))
+                assert answer.data == framed(b"y")
+            await watching.until(lambda: watching.closed)
+            await checking.until(lambda: checking.closed)
+        assert not known.closed
 
 
 @pytest.mark.parametrize("size", [10, 1_000_000])
