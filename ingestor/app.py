@@ -36,7 +36,7 @@ from ingestor.tail import Tail
 from ingestor.telemetry import Health, Telemetry, measure_lag
 from ingestor.telemetry.registry import CONTENT_TYPE
 from ingestor.transport import columns
-from ingestor.transport.bounds import Bounds
+from ingestor.transport.bounds import HANDSHAKES_SHARE, Bounds
 from ingestor.transport.grpc import GrpcServer, HealthService, Reflection
 from ingestor.transport.http import Content, HttpServer, Page, documentation, fixed_page, json_page
 from ingestor.transport.observing import Observed
@@ -362,7 +362,11 @@ def tls_files(settings: Settings) -> TlsFiles | None:
 
 def _bounds(settings: Settings) -> Bounds:
     return Bounds(
-        connections_max=room_for_connections(settings.connections_max, ports=2),
+        connections_max=room_for_connections(
+            settings.connections_max,
+            ports=2,
+            beginning=0.0 if settings.tls_cert is None else HANDSHAKES_SHARE,
+        ),
         header_timeout_s=settings.header_timeout.total_seconds(),
         request_timeout_s=settings.request_timeout.total_seconds(),
         send_timeout_s=settings.send_timeout.total_seconds(),

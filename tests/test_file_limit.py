@@ -46,3 +46,10 @@ def test_beyond_the_hard_limit_there_are_fewer(limits: list[int], warnings: list
     assert room_for_connections(5000, ports=2) == (4096 - 256) // 2
     assert "4096" in warnings[0]
     assert "CONNECTIONS_MAX" in warnings[0]
+
+
+def test_those_that_only_begin_are_reckoned_with(limits: list[int], warnings: list[str]) -> None:
+    """They take an open file each, too."""
+    assert room_for_connections(1000, ports=2, beginning=0.25) == 1000
+    assert limits == [2756, 4096]
+    assert room_for_connections(5000, ports=2, beginning=0.25) == (4096 - 256) / 2.5

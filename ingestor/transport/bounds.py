@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MIB = 1024 * 1024
+HANDSHAKES_SHARE = 0.25
+"""TLS handshakes under way, as a share of the connections of a port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,11 @@ class Bounds:
     age_max_s: float = 0.0
     receive_bytes: int = 64 * MIB
     send_bytes: int = 64 * MIB
+
+    @property
+    def handshakes_max(self) -> int:
+        """TLS handshakes under way on one port, beside its connections."""
+        return max(1, int(self.connections_max * HANDSHAKES_SHARE))
 
     @property
     def shortest_s(self) -> float:

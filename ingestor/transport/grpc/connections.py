@@ -41,7 +41,7 @@ from ingestor.transport.grpc.tenure import Due, Seen, Tenure
 from ingestor.transport.holding import Held
 from ingestor.transport.observing import Observers
 from ingestor.transport.share import Reason, Share
-from ingestor.transport.tls import listening
+from ingestor.transport.tls import listen
 
 # Who is idle for less may be about to call.
 _IDLE_LONG_S = 1.0
@@ -79,9 +79,14 @@ class DrainableServer(Server):
         self._deserted = asyncio.Event()
 
     async def listen(self, host: str, port: int, context: ssl.SSLContext | None = None) -> None:
-        """As grpclib's `start`, which leaves a TLS handshake a minute. Raises OSError."""
-        self._server = await self._loop.create_server(
-            self._protocol_factory, host, port, backlog=BACKLOG, **listening(context)
+        """As grpclib's `start`, which leaves a TLS handshake a minute, and any number of them. Raises OSError."""
+        self._server = await listen(
+            self._protocol_factory,
+            host,
+            port,
+            backlog=BACKLOG,
+            context=context,
+            handshakes_max=self.share.bounds.handshakes_max,
         )
         self._server_closed_fut = self._loop.create_future()
 
@@ -137,6 +142,8 @@ class DrainableServer(Server):
 
     def made(self, connection: _Connection) -> None:
         """A client has connected."""
+        self.__gc_step__()
+        self._handlers.add(connection.calls)
         self.connections.add(connection)
         if self.draining:
             connection.depart()
@@ -148,10 +155,7 @@ class DrainableServer(Server):
             self._deserted.set()
 
     def _protocol_factory(self) -> H2Protocol:
-        self.__gc_step__()
-        handler = _Handler(self)
-        self._handlers.add(handler)
-        return _Connection(self, handler)
+        return _Connection(self, _Handler(self))
 
 
 class _Handler(Handler):
@@ -225,7 +229,7 @@ class _Connection(H2Protocol):
 
     def __init__(self, server: DrainableServer, calls: _Handler) -> None:
         super().__init__(calls, server._config, server._h2_config)
-        self._calls = calls
+        self.calls = calls
         self._server = server
         self._keepalive: Keepalive | None = None
         share = self._share = server.share
@@ -237,12 +241,12 @@ class _Connection(H2Protocol):
     @property
     def open_calls(self) -> int:
         """How many calls are under way and still wanted."""
-        return self._calls.open + self._lane.open
+        return self.calls.open + self._lane.open
 
     @property
     def in_flight(self) -> int:
         """The same, without answers that still wait for this turn's end."""
-        return self._calls.open + self._lane.in_flight
+        return self.calls.open + self._lane.in_flight
 
     @property
     def is_known(self) -> bool:
@@ -264,12 +268,12 @@ class _Connection(H2Protocol):
         self._refused = not self._server.has_room()
         if self._refused:
             self._share.cut_off("grpc", "too_many")
-            self._calls.close()
+            self.calls.close()
             transport.abort()
             return
         self.connection = begun(transport, self.config, self.h2_config)
-        self.farewell = self._calls.farewell = Farewell(self.connection, lambda: self.open_calls)
-        self.processor = _Events(self._calls, self.connection, self.farewell, lambda: self._lane.in_flight)
+        self.farewell = self.calls.farewell = Farewell(self.connection, lambda: self.open_calls)
+        self.processor = _Events(self.calls, self.connection, self.farewell, lambda: self._lane.in_flight)
         self._lane = Lane(self._server.lanes, self.connection, self.processor, self.farewell, self._allowance)
         self._server.made(self)
         self._keepalive = Keepalive(self._server.patience, self._ping, self._given_up)
@@ -380,7 +384,7 @@ class _Connection(H2Protocol):
         self.farewell.stage = Stage.ENDED
         self.farewell.connection_lost()
         self._lane.connection_lost()
-        self._calls.close()
+        self.calls.close()
         for stream in self.processor.streams.values():
             stream.__terminated__(reason)
         try:

@@ -25,7 +25,7 @@ from ingestor.transport.http.answers import JSON, refuse
 from ingestor.transport.share import Share
 from ingestor.transport.stalls import Stall
 from ingestor.transport.status import InternalFault, json_of
-from ingestor.transport.tls import listening
+from ingestor.transport.tls import listen
 from ingestor.transport.transcoding import printable
 
 # Two numbers, to tell by: aiohttp says no more of what is too long.
@@ -88,15 +88,20 @@ class Connections(web.Server):
 
 
 class Site(web.TCPSite):
-    """Where they come in. aiohttp's own leaves a TLS handshake a minute."""
+    """Where they come in. aiohttp's own leaves a TLS handshake a minute, and any number of them."""
 
     async def start(self) -> None:
         """Listens. Raises OSError."""
         await web.BaseSite.start(self)
         server = self._runner.server
-        assert server is not None
-        self._server = await asyncio.get_running_loop().create_server(
-            server, self._host, self._port, backlog=BACKLOG, **listening(self._ssl_context)
+        assert isinstance(server, Connections)
+        self._server = await listen(
+            server,
+            self._host,
+            self._port,
+            backlog=BACKLOG,
+            context=self._ssl_context,
+            handshakes_max=server.share.bounds.handshakes_max,
         )
 
 

@@ -3,8 +3,9 @@
 It knows no setting but the names by which errors tell of the files, and neither of the protocols.
 """
 
-from ingestor.transport.tls.certificates import ALPN_GRPC, ALPN_HTTP, Certificates, State, listening
+from ingestor.transport.tls.certificates import ALPN_GRPC, ALPN_HTTP, Certificates, State
 from ingestor.transport.tls.files import TlsFiles, warnings
+from ingestor.transport.tls.listener import listen
 from ingestor.transport.tls.peers import peer_names
 
 __all__ = [
@@ -13,7 +14,7 @@ __all__ = [
     "Certificates",
     "State",
     "TlsFiles",
-    "listening",
+    "listen",
     "peer_names",
     "warnings",
 ]

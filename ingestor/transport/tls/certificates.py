@@ -19,10 +19,6 @@ from ingestor.transport.tls.files import Stamp, TlsFiles, warnings
 
 ALPN_GRPC = ("h2",)
 ALPN_HTTP = ("http/1.1",)
-# Until a handshake is over, a connection is nobody's: it costs a socket, and counts nowhere else.
-_HANDSHAKE_S_MAX = 10.0
-# How long a client may take to read what is left for it, and the end.
-_SHUTDOWN_S_MAX = 5.0
 _LOOK_S = 3.0
 
 
@@ -142,14 +138,3 @@ class _Port(ssl.SSLContext):
 
     def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
         return self.now.wrap_bio(*args, **kwargs)
-
-
-def listening(context: ssl.SSLContext | None) -> dict[str, Any]:
-    """What `create_server` is to be told of it."""
-    if context is None:
-        return {}
-    return {
-        "ssl": context,
-        "ssl_handshake_timeout": _HANDSHAKE_S_MAX,
-        "ssl_shutdown_timeout": _SHUTDOWN_S_MAX,
-    }

@@ -153,7 +153,7 @@ async def test_silent_connections_are_nobodys(
     database_url: str, pki: Pki, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who connects and says nothing is let go when the time for a handshake is over."""
-    monkeypatch.setattr("ingestor.transport.tls.certificates._HANDSHAKE_S_MAX", 0.2)
+    monkeypatch.setattr("ingestor.transport.tls.listener._HANDSHAKE_S_MAX", 0.2)
     async with gateway(database_url, client=pki.client(), **pki.settings) as served:
         for port in (served.grpc_port, served.http_port):
             silent = socket.create_connection(("127.0.0.1", port))

@@ -1,0 +1,125 @@
+"""TLS handshakes that are begun and left: they are bounded, and others are let in."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import uvloop
+
+from ingestor.transport.tls import ALPN_HTTP, Certificates, TlsFiles, listen
+from ingestor.transport.tls.listener import TlsServer
+from tests.certificates import Pki
+
+LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [asyncio.new_event_loop, uvloop.new_event_loop]
+
+
+class Greeting(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.write(b"hello")  # type: ignore[attr-defined]
+        transport.close()
+
+
+@pytest.fixture(params=LOOPS, ids=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Any:
+    """Runs a coroutine on one of the loops that there are."""
+
+    def on_that_loop(scenario: Any) -> None:
+        with asyncio.Runner(loop_factory=request.param) as runner:
+            runner.run(asyncio.wait_for(scenario, 20))
+
+    return on_that_loop
+
+
+async def listening(pki: Pki, handshakes_max: int, host: str = "127.0.0.1") -> tuple[TlsServer, int]:
+    files = pki.settings
+    context = Certificates(TlsFiles(Path(files["tls_cert"]), Path(files["tls_key"]))).context(ALPN_HTTP)
+    server = await listen(Greeting, host, 0, backlog=100, context=context, handshakes_max=handshakes_max)
+    served = cast("TlsServer", server)
+    return served, served.sockets[0].getsockname()[1]
+
+
+async def greeted(pki: Pki, port: int) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=pki.client())
+    try:
+        return await reader.read()
+    finally:
+        writer.close()
+
+
+async def connected(port: int) -> socket.socket:
+    client = socket.socket()
+    client.setblocking(False)
+    try:
+        await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", port))
+    except OSError:
+        client.close()
+        raise
+    return client
+
+
+def test_the_handshake_that_began_first_makes_room(pki: Pki, run: Any) -> None:
+    """So those who say nothing take so many open files and no more, and keep nobody out."""
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        server, port = await listening(pki, handshakes_max=3)
+        silent = [await connected(port) for _ in range(7)]
+        for given_up in silent[:4]:
+            assert await loop.sock_recv(given_up, 1) == b""
+        assert await greeted(pki, port) == b"hello"
+        assert await loop.sock_recv(silent[4], 1) == b""
+        assert server.handshakes == 2
+        server.close()
+        await server.wait_closed()
+        for client in silent:
+            if client in silent[5:]:
+                assert await loop.sock_recv(client, 1) == b""
+            client.close()
+        with pytest.raises(ConnectionRefusedError):
+            await connected(port)
+
+    run(scenario())
+
+
+def test_who_speaks_no_tls_ends_alone(pki: Pki, run: Any) -> None:
+    """Or is gone at once."""
+
+    async def scenario() -> None:
+        server, port = await listening(pki, handshakes_max=3)
+        for said in (b"GET / HTTP/1.1\r\n\r\n", b""):
+            client = await connected(port)
+            await asyncio.get_running_loop().sock_sendall(client, said)
+            client.close()
+        assert await greeted(pki, port) == b"hello"
+        while server.handshakes:
+            await asyncio.sleep(0.01)
+        server.close()
+        await server.wait_closed()
+
+    run(scenario())
+
+
+def test_an_address_that_is_taken(pki: Pki, run: Any) -> None:
+    """OSError, and nothing is left open."""
+
+    async def scenario() -> None:
+        server, port = await listening(pki, handshakes_max=3)
+        with pytest.raises(OSError, match="in use"):
+            await listen(
+                Greeting,
+                "127.0.0.1",
+                port,
+                backlog=1,
+                context=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER),
+                handshakes_max=1,
+            )
+        server.close()
+        await server.wait_closed()
+
+    run(scenario())
