@@ -136,3 +136,18 @@ async def test_one_connection_more_is_503_or_takes_the_place_of_an_idle_one() ->
         async with raw(port, whole) as third:
             assert (await third.answer())[0] == 200
         assert await first._reader.read() == b""
+
+
+async def test_chunks_that_are_little_but_wrapping_are_413() -> None:
+    """However little of a body is in them. Those of an ordinary size are as good as a body in one piece."""
+    async with serving() as (_, port):
+        chunk = b"1;" + b"x" * 8_000 + b"\r\n \r\n"
+        async with raw(port, POST + b"Transfer-Encoding: chunked\r\n\r\n") as client:
+            client.writer.write(chunk * 200)
+            status, headers, body = await client.answer()
+            assert (status, headers["Connection"]) == (413, "close")
+            assert "chunks" in json.loads(body)["message"]
+        usual = b"100\r\n" + b" " * 256 + b"\r\n"
+        async with raw(port, POST + b"Transfer-Encoding: chunked\r\n\r\n") as client:
+            client.writer.write(usual * 3 + b"2\r\n{}\r\n0\r\n\r\n")
+            assert (await client.answer())[0] == 200

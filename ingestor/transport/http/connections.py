@@ -37,6 +37,8 @@ _IDLE_LONG_S = 1.0
 # What a client has to read why its connection ends.
 _LAST_WORD_S = 2.0
 _LINGER_BUFFER_BYTES = 2**16
+# What may be wrapped around a body beyond its own size.
+_WRAPPING_BYTES_MAX = 2**20
 
 # Where aiohttp's own message repeats what was sent.
 _REASONS: dict[type[HttpProcessingError], str] = {
@@ -106,7 +108,17 @@ class Site(web.TCPSite):
 
 
 class _Connection(web.RequestHandler):
-    __slots__ = ("_age_s", "_deaf", "_head_bytes", "_head_since", "_made_at", "_share", "_stall", "_unread")
+    __slots__ = (
+        "_age_s",
+        "_deaf",
+        "_head_bytes",
+        "_head_since",
+        "_made_at",
+        "_share",
+        "_stall",
+        "_unread",
+        "_wire_bytes",
+    )
 
     def __init__(self, manager: Connections, **options: Any) -> None:
         super().__init__(manager, **options)
@@ -118,6 +130,7 @@ class _Connection(web.RequestHandler):
         # Since when the head of a request is waited for, of which so many bytes have come.
         self._head_since: float | None = self._made_at
         self._head_bytes = 0
+        self._wire_bytes = 0  # what has come of a request's body, chunked as it came
         self._deaf = False  # the rest of what is sent is thrown away
 
     @property
@@ -172,6 +185,7 @@ class _Connection(web.RequestHandler):
                 self._refuse(too_many_headers(), 431)
         else:
             self._head_since, self._head_bytes = None, 0
+            self._reckon(len(data), begins=self._request_count != before)
 
     def pause_writing(self) -> None:
         """The client does not read."""
@@ -241,6 +255,16 @@ class _Connection(web.RequestHandler):
                 self.transport.write_eof()
         return finished
 
+    def _reckon(self, size: int, *, begins: bool) -> None:
+        """So many bytes more of a body. What wraps it up in chunks may be as long as what is in them, and more:
+        else a client could send for ever, and never too much."""
+        bodies = self._unfinished_bodies()
+        self._wire_bytes = self._wire_bytes + size if bodies and not begins else 0
+        for body in bodies:
+            if self._wire_bytes > 2 * body.total_bytes + _WRAPPING_BYTES_MAX:
+                self._deaf = True
+                body.set_exception(TooLarge("the body comes in chunks that are too small, or say too much"))
+
     def _unfinished_bodies(self) -> list[StreamReader]:
         bodies = [body for _, body in self._messages]
         if self._current_request is not None:
@@ -271,7 +295,7 @@ class _Connection(web.RequestHandler):
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Logs what ended this connection: at DEBUG when it was the client's doing."""
         error = kw.get("exc_info")
-        if isinstance(error, ConnectionError | HttpProcessingError | web.RequestPayloadError):
+        if isinstance(error, ConnectionError | HttpProcessingError | web.RequestPayloadError | TooLarge):
             logger.debug("an HTTP connection ended early: {}", type(error).__name__)
         else:
             logger.opt(exception=error).error("an HTTP connection failed in a way that was not foreseen")
