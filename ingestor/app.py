@@ -282,6 +282,7 @@ class App:
         )
         self.telemetry.watch_calls(grpc=lambda: grpc.in_flight, http=lambda: http.in_flight)
         self._ends.push_async_callback(self._close_fronts, grpc, watch, http)
+        self._ends.callback(service.hurry)
         grpc_port = await grpc.start(settings.host, settings.grpc_port, self._context(ALPN_GRPC))
         http_port = await http.start(settings.host, settings.http_port, self._context(ALPN_HTTP))
         return Addresses(settings.host, grpc_port, http_port)

@@ -53,6 +53,7 @@ from ingestor.model.fingerprint import rows_fingerprint, series_fingerprint
 from ingestor.model.labels import NO_LABELS
 from ingestor.model.rules import MetricFields, PlainMetric, name_problem
 from ingestor.model.series_bound import Claim
+from ingestor.pacing import Pacing
 from ingestor.permits import permit_writing, permit_writing_column
 from ingestor.reading import Reads
 from ingestor.series_guard import SeriesGuard
@@ -71,9 +72,8 @@ _ROOM_RETRY_S = 0.1
 # What all streams together may have in memory beside the queue while they wait for room: there may be a hundred on
 # each connection.
 _PATIENT_BYTES_MAX = 64 * 1024**2
-# What a stream waits at most for its key's rate; then it is refused as others are. A server that stops waits
-# for it.
-_RATE_WAIT_S_MAX = 10.0
+# What a row takes as objects.
+_TYPED_ROW_BYTES = 1_000
 _ACKS: Mapping[int, Ack] = MappingProxyType({ack.value: ack for ack in Ack})
 
 ResultT = TypeVar("ResultT")
@@ -145,6 +145,11 @@ class IngestorService(AnalyticsServiceBase):
         self._series = series or SeriesGuard(0, dry_run=False, telemetry=telemetry)
         self._clock = clock
         self._patient_bytes = 0
+        self._pacing = Pacing()
+
+    def hurry(self) -> None:
+        """The server stops: streams don't wait for their keys any more."""
+        self._pacing.close()
 
     async def log_metric(self, message: LogMetricRequest) -> LogMetricResponse:
         """Takes one metric. Raises Invalid, Forbidden, Conflict, TooFast, Overloaded or Unavailable, and then it
@@ -233,7 +238,7 @@ class IngestorService(AnalyticsServiceBase):
         async for message in messages:
             call, check = self._typed_metrics_call(message)
             del message
-            yield await self._logged(call.patient(), check)
+            yield await self._logged(call.patient(call.rows * _TYPED_ROW_BYTES), check)
 
     async def stream_metrics_columns(
         self, messages: AsyncIterator[pa.RecordBatch]
@@ -241,8 +246,9 @@ class IngestorService(AnalyticsServiceBase):
         """`stream_metrics` for requests that were decoded to columns, likewise."""
         async for columns in messages:
             call, check = self._metrics_call(columns)
+            call = call.patient(columns.nbytes)
             del columns
-            yield await self._logged(call.patient(), check)
+            yield await self._logged(call, check)
 
     async def write_series(self, message: WriteSeriesRequest) -> WriteSeriesResponse:
         """Takes those points of some series that keep the rules, and lists the others. Raises Invalid when none
@@ -324,13 +330,10 @@ class IngestorService(AnalyticsServiceBase):
             return earlier.request.accepted - len(dead), with_dead(rejected, dead, call.rows)
 
     async def _spend(self, call: _Call) -> None:
-        """Of what the caller's key allows a second. Raises TooFast; a stream waits a little before."""
-        try:
-            CALLER.get().spend(call.rows)
-        except TooFast as refusal:
-            if not call.waits_for_room or refusal.retry_after_s > _RATE_WAIT_S_MAX:
-                raise
-            await asyncio.sleep(refusal.retry_after_s)
+        """Of what the caller's key allows a second. Raises TooFast, where a stream waits."""
+        if call.waits_for_room:
+            await self._pacing.spend(CALLER.get(), call.rows, call.size_bytes)
+        else:
             CALLER.get().spend(call.rows)
 
     def _bounded(self, checked: Checked) -> tuple[Checked, Claim | None]:
@@ -522,10 +525,11 @@ class _Call:
     request: Request | None
     rows: int
     waits_for_room: bool = False
+    size_bytes: int = 0
 
-    def patient(self) -> _Call:
-        """The same, but it waits for room."""
-        return replace(self, waits_for_room=True)
+    def patient(self, size_bytes: int) -> _Call:
+        """The same, but it waits for room, and for its key, with so many bytes in hand."""
+        return replace(self, waits_for_room=True, size_bytes=size_bytes)
 
 
 def _terms(columns: pa.RecordBatch) -> tuple[int, str]:

@@ -1,0 +1,68 @@
+"""Streams that wait for their keys' rates."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from ingestor.access.rates import Bucket
+from ingestor.caller import Caller
+from ingestor.errors import Overloaded, Unauthenticated, Unavailable
+from ingestor.pacing import Pacing
+
+
+def caller(rate: float, loop: asyncio.AbstractEventLoop) -> Caller:
+    return Caller("c", spend=Bucket(rate, "metrics", loop.time).take)
+
+
+async def test_those_who_wait_together_are_let_in_one_by_one() -> None:
+    """In the order in which they came, and each of them, though little is there at once."""
+    pacing, key = Pacing(), caller(200.0, asyncio.get_running_loop())
+    key.spend(200)
+    done: list[int] = []
+
+    async def stream(number: int) -> None:
+        await pacing.spend(key, 20, 1)
+        done.append(number)
+
+    began_at = asyncio.get_running_loop().time()
+    await asyncio.gather(*map(stream, range(5)))
+    assert done == [0, 1, 2, 3, 4]
+    assert asyncio.get_running_loop().time() - began_at >= 0.49
+
+
+async def test_what_waits_is_bounded() -> None:
+    """Who would be too much is told so, and room that is given back counts."""
+    pacing, key = Pacing(bytes_max=100), caller(1.0, asyncio.get_running_loop())
+    key.spend(1)
+    waits = asyncio.create_task(pacing.spend(key, 1, 60))
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await pacing.spend(key, 1, 60)
+    waits.cancel()
+    await asyncio.gather(waits, return_exceptions=True)
+    another = asyncio.create_task(pacing.spend(key, 1, 60))
+    await asyncio.sleep(0)
+    assert not another.done()
+    pacing.close()
+    with pytest.raises(Unavailable):
+        await another
+
+
+async def test_a_key_that_ends_is_not_waited_for() -> None:
+    """Nor is what its streams have in hand taken."""
+    bucket = Bucket(20.0, "metrics", asyncio.get_running_loop().time)
+    bucket.take(20)
+    ended = False
+
+    def check() -> None:
+        if ended:
+            raise Unauthenticated("the key was revoked")
+
+    pacing, key = Pacing(), Caller("c", check=check, spend=bucket.take)
+    waits = asyncio.create_task(pacing.spend(key, 1, 1))
+    await asyncio.sleep(0)
+    ended = True
+    with pytest.raises(Unauthenticated):
+        await waits
