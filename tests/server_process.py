@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +98,9 @@ class ServerProcess:
         return code
 
 
-async def launch(cwd: Path, *flags: str, **settings: str) -> ServerProcess:
+async def launch(cwd: Path, *flags: str, open_files: int | None = None, **settings: str) -> ServerProcess:
     """Starts `ingestor serve` on free ports with JSON logs and a DATA_DIR in `cwd`, unless told otherwise. Whoever
-    calls it ends it."""
+    calls it ends it. It may open so many files."""
     usual = {"grpc_port": "0", "http_port": "0", "log_format": "json", "data_dir": str(cwd / "data")}
     process = await asyncio.create_subprocess_exec(
         *COMMAND,
@@ -107,14 +109,21 @@ async def launch(cwd: Path, *flags: str, **settings: str) -> ServerProcess:
         cwd=cwd,
         env=environment(**{**usual, **settings}),
         stderr=asyncio.subprocess.PIPE,
+        preexec_fn=None if open_files is None else partial(_limit, open_files),
     )
     return ServerProcess(process)
 
 
+def _limit(open_files: int) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
+
+
 @asynccontextmanager
-async def serve(cwd: Path, *flags: str, **settings: str) -> AsyncIterator[ServerProcess]:
+async def serve(
+    cwd: Path, *flags: str, open_files: int | None = None, **settings: str
+) -> AsyncIterator[ServerProcess]:
     """A serving `ingestor serve`; killed at the end if it still runs."""
-    server = await launch(cwd, *flags, **settings)
+    server = await launch(cwd, *flags, open_files=open_files, **settings)
     try:
         await server.serving()
         yield server

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import resource
 import socket
+import ssl
 import sys
 import time
 import zlib
@@ -21,6 +22,10 @@ GIB = 2**30
 # One metric to be taken and 4,000 to be rejected, each with its reason: the answer is ten times as large.
 _METRICS = b"\x0a\x0f\x0a\1s\x12\1m\x19" + bytes(8) + b"\x0a\0" * 4000
 MANY_BAD = b"\0" + len(_METRICS).to_bytes(4) + _METRICS
+# The same with far more of them, and an answer of 4.5 MB.
+_MOSTLY_BAD = _METRICS[:17] + b"\x0a\0" * 49_990
+MOSTLY_BAD = b"\0" + len(_MOSTLY_BAD).to_bytes(4) + _MOSTLY_BAD
+HEALTH_CHECK, HEALTH_WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
 POST = b"POST /v1/metrics HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 Became = dict[str, object]
 
@@ -263,6 +268,60 @@ def too_many_connections(grpc_port: int, http_port: int, size: int) -> Became:
     return {"open": open_now}
 
 
+def window_zero(grpc_port: int, http_port: int, size: int) -> Became:
+    """Calls with large answers, on connections that let none of it be sent, and read all that comes."""
+    statuses: list[str] = []
+    for _ in range(size):
+        client = Frames(grpc_port, settings=b"\0\4\0\0\0\0")
+        for stream in streams(60):
+            client.send(wire.frame(wire.HEADERS, wire.END_HEADERS, stream, block(LOG_METRICS)))
+            for at in range(0, len(MOSTLY_BAD), 16_384):
+                flags = wire.END_STREAM if at + 16_384 >= len(MOSTLY_BAD) else 0
+                client.send(wire.frame(wire.DATA, flags, stream, MOSTLY_BAD[at : at + 16_384]))
+        statuses += client.statuses(60)
+    return {"statuses": Counter(statuses)}
+
+
+def watches(grpc_port: int, http_port: int, size: int) -> Became:
+    """Connections that hold a Watch, or a Check that does not come whole, which nobody needs a key for; then one
+    more connection, which shows none either."""
+    clients = []
+    for number in range(size):
+        path = HEALTH_CHECK if number % 2 else HEALTH_WATCH
+        begun = wire.frame(wire.HEADERS, wire.END_HEADERS, 1, block(path))
+        with suppress(OSError):
+            clients.append(Frames(grpc_port))
+            clients[-1].send(
+                begun if number % 2 else begun + wire.frame(wire.DATA, wire.END_STREAM, 1, bytes(5))
+            )
+    time.sleep(1.5)  # who has come just now is not made to go
+    with suppress(OSError):
+        last = Frames(grpc_port)
+        last.send(wire.frame(wire.HEADERS, wire.END_HEADERS, 1, block()) + _data(bytes(5)))
+        return {"statuses": last.statuses(1)}
+    return {"statuses": []}
+
+
+def _data(message: bytes) -> bytes:
+    return wire.frame(wire.DATA, wire.END_STREAM, 1, message)
+
+
+def half_open_tls(grpc_port: int, http_port: int, size: int) -> Became:
+    """`size` sockets on each port that begin no handshake, and then one that makes it."""
+    clients = []
+    for port in (grpc_port, http_port):
+        for _ in range(size):
+            with suppress(OSError):
+                clients.append(_connected(port))
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    answered = 0
+    for port in (grpc_port, http_port):
+        with suppress(OSError), _connected(port) as plain, context.wrap_socket(plain):
+            answered += 1
+    return {"sockets": len(clients), "answered": answered}
+
+
 def _connected(port: int) -> socket.socket:
     client = socket.create_connection(("127.0.0.1", port), 20)
     client.settimeout(20)
@@ -330,6 +389,9 @@ ATTACKS: dict[str, Callable[[int, int, int], Became]] = {
         half_requests,
         slow_readers,
         too_many_connections,
+        window_zero,
+        watches,
+        half_open_tls,
     )
 }
 

@@ -24,6 +24,7 @@ import pytest_asyncio
 from grpclib.client import Channel
 from ingestor_api.analytics.v1 import AnalyticsServiceStub, LogMetricRequest
 
+from tests.certificates import Pki
 from tests.conftest import fresh_database
 from tests.hostile.attacks import ATTACKS
 from tests.server_process import ROOT, ServerProcess, serve
@@ -88,9 +89,11 @@ async def server(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Asy
         yield running
 
 
-async def attacked(server: ServerProcess, name: str, size: int) -> list[dict[str, Any]]:
+async def attacked(
+    server: ServerProcess, name: str, size: int, through: Channel | None = None
+) -> list[dict[str, Any]]:
     """What became of the attacker each time, after the bystander was looked at, too."""
-    async with Channel("127.0.0.1", server.grpc_port) as channel:
+    async with through or Channel("127.0.0.1", server.grpc_port) as channel:
         bystander = Bystander(AnalyticsServiceStub(channel), server)
         going_on = asyncio.create_task(bystander.goes_on())
         await bystander.measured_s()  # its first call connects
@@ -228,6 +231,33 @@ async def test_more_connections_than_the_ports_take(server: ServerProcess) -> No
         assert became["open"] <= 2 * 600
     assert await cut_off(server, "grpc", "too_many")
     assert await cut_off(server, "http", "too_many")
+
+
+async def test_answers_that_no_window_lets_out(server: ServerProcess) -> None:
+    """They are given up: for want of room, or when their time is over; some are refused at once."""
+    size = 4 if FULL else 1
+    for became in await attacked(server, "window_zero", size):
+        assert sum(became["statuses"].values()) == 60 * size
+        assert set(became["statuses"]) <= {"reset 8", EXHAUSTED}
+
+
+async def test_connections_that_need_no_key(server: ServerProcess) -> None:
+    """They lock nobody out, since here no key is needed for anything: those that do nothing of use make room."""
+    for became in await attacked(server, "watches", 1005 if FULL else 605):
+        assert became["statuses"] == ["3"]
+
+
+async def test_tls_handshakes_that_are_left_half_open(postgres: str, tmp_path: Path) -> None:
+    """They use up no open files that others need: of 800 there are always some left."""
+    pki = Pki.make(tmp_path)
+    async with (
+        fresh_database(postgres) as url,
+        serve(tmp_path, database_url=url, log_level="INFO", open_files=800, **pki.settings) as server,
+    ):
+        channel = Channel("127.0.0.1", server.grpc_port, ssl=pki.client())
+        for became in await attacked(server, "half_open_tls", 600, channel):
+            assert became == {"sockets": 1200, "answered": 2}
+        assert len(list(Path(f"/proc/{server.process.pid}/fd").iterdir())) < 750
 
 
 async def test_every_attack_has_a_test() -> None:
