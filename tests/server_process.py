@@ -98,9 +98,10 @@ class ServerProcess:
         return code
 
 
-async def launch(cwd: Path, *flags: str, open_files: int | None = None, **settings: str) -> ServerProcess:
+async def launch(cwd: Path, *flags: str, **settings: str) -> ServerProcess:
     """Starts `ingestor serve` on free ports with JSON logs and a DATA_DIR in `cwd`, unless told otherwise. Whoever
-    calls it ends it. It may open so many files."""
+    calls it ends it. It may open as many files as `open_files` says, which is no setting."""
+    open_files = int(settings.pop("open_files", 0))
     usual = {"grpc_port": "0", "http_port": "0", "log_format": "json", "data_dir": str(cwd / "data")}
     process = await asyncio.create_subprocess_exec(
         *COMMAND,
@@ -109,7 +110,7 @@ async def launch(cwd: Path, *flags: str, open_files: int | None = None, **settin
         cwd=cwd,
         env=environment(**{**usual, **settings}),
         stderr=asyncio.subprocess.PIPE,
-        preexec_fn=None if open_files is None else partial(_limit, open_files),
+        preexec_fn=partial(_limit, open_files) if open_files else None,
     )
     return ServerProcess(process)
 
@@ -119,11 +120,9 @@ def _limit(open_files: int) -> None:
 
 
 @asynccontextmanager
-async def serve(
-    cwd: Path, *flags: str, open_files: int | None = None, **settings: str
-) -> AsyncIterator[ServerProcess]:
+async def serve(cwd: Path, *flags: str, **settings: str) -> AsyncIterator[ServerProcess]:
     """A serving `ingestor serve`; killed at the end if it still runs."""
-    server = await launch(cwd, *flags, open_files=open_files, **settings)
+    server = await launch(cwd, *flags, **settings)
     try:
         await server.serving()
         yield server

@@ -252,7 +252,7 @@ async def test_tls_handshakes_that_are_left_half_open(postgres: str, tmp_path: P
     pki = Pki.make(tmp_path)
     async with (
         fresh_database(postgres) as url,
-        serve(tmp_path, database_url=url, log_level="INFO", open_files=800, **pki.settings) as server,
+        serve(tmp_path, database_url=url, log_level="INFO", open_files="800", **pki.settings) as server,
     ):
         channel = Channel("127.0.0.1", server.grpc_port, ssl=pki.client())
         for became in await attacked(server, "half_open_tls", 600, channel):
