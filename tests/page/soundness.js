@@ -37,6 +37,10 @@
   if (!document.documentElement.lang || !document.title) wrong.push("no language, or no title");
   if (document.documentElement.scrollWidth > innerWidth) wrong.push(`wider than the window: ${document.documentElement.scrollWidth}`);
 
+  // Live regions are read aloud whenever they change: figures, which always do, must be none.
+  for (const element of document.querySelectorAll("output, [aria-live]")) wrong.push(`read aloud again and again: ${told(element)}`);
+  for (const element of all("[role=status]")) if (/[0-9]\/s/.test(element.textContent)) wrong.push(`figures read aloud: ${told(element)}`);
+
   // Contrast, WCAG 2.2 AA: 4.5 of text, 3 of large text.
   const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
   const rgba = (colour) => {
@@ -64,6 +68,11 @@
     const [a, b] = [light(over(rgba(style.color), below)), light(below)].sort((x, y) => y - x);
     const ratio = (a + 0.05) / (b + 0.05);
     if (ratio < (Number.parseFloat(style.fontSize) >= 24 ? 3 : 4.5)) wrong.push(`contrast ${ratio.toFixed(2)}: ${told(element)}`);
+  }
+  for (const element of all("input:not([type=radio]), select")) {
+    const below = ground(element.parentElement);
+    const [a, b] = [light(over(rgba(getComputedStyle(element).borderColor), below)), light(below)].sort((x, y) => y - x);
+    if ((a + 0.05) / (b + 0.05) < 3) wrong.push(`contrast of the edge ${((a + 0.05) / (b + 0.05)).toFixed(2)}: ${told(element)}`);
   }
   return wrong;
 })()

@@ -60,3 +60,24 @@ async def test_a_key_is_asked_for_and_kept_for_the_tab(locked: tuple[Gateway, st
     await page.click("#key-forget")
     await page.until(f"{OPEN} && {TITLE} === 'An API key is needed'")
     assert await page.value(KEPT) is None
+
+
+async def test_without_a_key_it_says_what_is_missing(locked: tuple[Gateway, str], page: Tab) -> None:
+    """The dialog closed, a button is left; what can't be a key is told to be the key's fault, not the gateway's."""
+    running, text = locked
+    await page.open(f"http://{running.host}:{running.http_port}/")
+    await page.until(OPEN)
+    await page.click("#key-close")
+    await page.until("document.body.dataset.state === 'locked'")
+    assert await page.text("#state") == "Key needed"
+    await page.click("#key-enter")
+    await page.until(OPEN)
+    await page.value("document.getElementById('key-value').value = 'ing_\u043a\u043b\u044e\u0447'")
+    await page.click("#key-use")
+    assert await page.value("document.getElementById('key-wrong').checkVisibility()")
+    assert await page.value(OPEN)
+    assert await page.value(KEPT) is None
+    await page.value(f"document.getElementById('key-value').value = '{text}'")
+    await page.click("#key-use")
+    await page.until("document.body.dataset.state === 'ready'")
+    assert await page.value("document.getElementById('banner').hidden")

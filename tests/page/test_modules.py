@@ -197,6 +197,54 @@ async def test_numbers_have_units(js: Js) -> None:
     assert await js("[format.unitOf('latency_ms'), format.unitOf('orders')]") == ["ms", ""]
 
 
+async def test_values_of_any_size_are_short(js: Js) -> None:
+    """A few digits, and none that would not fit: what is very large or small has its power of ten."""
+    values = "[1e-300, -5e-324, 0.0000123, 56.227142, -12345.7, 123456789, 555556000000, 1.7e308]"
+    told = await js(f"{values}.map(value => format.toldIn(value, ''))")
+    assert told == ["1E-300", "-5E-324", "0.0000123", "56.23", "-12,346", "123,456,789", "555.6B", "1.7E308"]
+
+
+@pytest.mark.parametrize("unit", ["", "ms"])
+@pytest.mark.parametrize(
+    ("marks", "step"),
+    [
+        ([555556000000, 555556000002, 555556000004], 2),
+        ([-12500, -12000, -11500], 500),
+        ([0, 2.5, 5, 7.5], 2.5),
+        ([0.9999, 1, 1.0001], 0.0001),
+        ([0, 0], 0),
+    ],
+)
+async def test_no_two_marks_of_an_axis_are_the_same(
+    js: Js, unit: str, marks: list[float], step: float
+) -> None:
+    """However close together they lie beside their size."""
+    told = await js(f"format.marksIn({marks}, {step}, '{unit}')")
+    assert len(set(told)) == len(set(marks))
+
+
+async def test_spans_are_told_in_their_largest_unit(js: Js) -> None:
+    """Nobody thinks in 3600 s."""
+    told = await js("[0.5, 5, 90, 300, 3600, 172800].map(format.span)")
+    assert [each.replace("\u00a0", " ") for each in told] == ["0.5 s", "5 s", "90 s", "5 min", "1 h", "2 d"]
+
+
+async def test_what_has_not_ended_is_drawn_apart(js: Js) -> None:
+    """Sums of an interval of which more comes, or of which part lies before, say too little."""
+    data = "[[0, 10, 20], [1, 2, 3]]"
+    assert await js(f"points.since({data}, 5)") == [[10, 20], [2, 3]]
+    assert await js(f"points.since({data}, 25)") == [[], []]
+    assert await js("[29, 30].map(to => points.ended([0, 10, 20], 10, to))") == [2, 3]
+    assert await js("points.ended([], 10, 5)") == 0
+    assert await js(f"points.drawn({data}, 2)") == [[0, 10, 20], [1, 2, None], [None, 2, 3]]
+    assert await js(f"points.drawn({data}, 3)") == [[0, 10, 20], [1, 2, 3], [None] * 3]
+
+
+async def test_keys_that_no_header_holds_are_none(js: Js) -> None:
+    """A browser would not send them, which is no outage."""
+    assert await js("['ing_aB9~', 'ing_ключ', 'a b', 'é', ''].map(api.sendable)") == [True] + [False] * 4
+
+
 async def test_a_choice_is_kept_in_the_address(js: Js) -> None:
     """Whatever the names are; what is none of ours is the usual."""
     choice = {"service": "a b&c=#", "metric": "m/ü", "range": "6h", "aggregation": "p95"}

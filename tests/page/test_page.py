@@ -4,58 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from tests.gateway import Gateway, gateway
+from tests.page.kit import DRAWN, SOUND, STATE, send, several, url
 from tests.transport.openapi.browser import Tab
-
-SOUND = (Path(__file__).parent / "soundness.js").read_text()
-STATE = "document.body.dataset.state"
-# What a chart has drawn, as text.
-DRAWN = "document.querySelector('{} canvas').toDataURL()"
-
 
 # One browser for all of them, which lives on their loop.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def limit() -> AsyncIterator[None]:
-    """A page that waits for what does not come fails."""
-    async with asyncio.timeout(45):
-        yield
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def running(database_url: str, limit: None) -> AsyncIterator[Gateway]:
-    async with gateway(database_url) as started:
-        yield started
-
-
-def url(running: Gateway) -> str:
-    return f"http://{running.host}:{running.http_port}/"
-
-
-def several(service: str, metric: str, count: int) -> dict[str, Any]:
-    return {
-        "metrics": [
-            {"serviceName": service, "metricName": metric, "value": 40 + number} for number in range(count)
-        ]
-    }
-
-
-async def send(
-    running: Gateway, *, service: str = "checkout", metric: str = "latency_ms", count: int = 50
-) -> None:
-    """Stores so many of them."""
-    body = {**several(service, metric, count), "ack": "ACK_LEVEL_COMMITTED"}
-    assert (await running.post("/v1/metrics:batch", body))[0] == 200
 
 
 async def test_load_arrives_and_the_charts_move(running: Gateway, page: Tab) -> None:
@@ -69,8 +27,8 @@ async def test_load_arrives_and_the_charts_move(running: Gateway, page: Tab) -> 
     await page.until("parseFloat(document.getElementById('committed').textContent) > 0")
     assert "50 metrics committed" in await page.text("#totals")
     assert await page.value(DRAWN.format("#throughput")) != before
-    assert (await page.text("#ack output")).endswith("ms")
-    assert "p50" in await page.text("#flush .note")
+    assert (await page.text("#ack .large")).endswith("ms")
+    assert "p50" in await page.text("#flush .pair .note")
     await page.click("#recent summary")
     assert "Committed" in await page.text("#recent thead")
     assert "/s" in await page.text("#recent tbody tr td")

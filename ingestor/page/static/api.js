@@ -2,6 +2,10 @@
 
 const KEPT = "ingestor-key";
 const PATIENCE_MS = 10_000;
+const CLOCK_MS = 2_500; // what a second's resolution and the way here may differ by
+
+/** Whether this may be a key at all: a browser sends no other characters. */
+export const sendable = (key) => /^[\x21-\x7e]+$/.test(key);
 
 export class Unreachable extends Error {}
 export class KeyNeeded extends Error {}
@@ -16,6 +20,7 @@ export class Refused extends Error {
 export class Api {
   #key = kept();
   #told = [];
+  #aheadMs = 0;
 
   get key() {
     return this.#key;
@@ -28,6 +33,11 @@ export class Api {
       else sessionStorage.removeItem(KEPT);
     } catch { /* for this page alone, then */ }
     for (const each of this.#told) each();
+  }
+
+  /** The server's time in ms, as far as its answers tell: clocks of browsers may be anywhere. */
+  now() {
+    return Date.now() + this.#aheadMs;
   }
 
   whenKeyChanges(told) {
@@ -52,7 +62,10 @@ export class Api {
 
   async #fetch(path) {
     const headers = this.#key ? { authorization: `Bearer ${this.#key}` } : {};
-    return await whole(fetch(path, { headers, cache: "no-cache", signal: AbortSignal.timeout(PATIENCE_MS) }));
+    const response = await whole(fetch(path, { headers, cache: "no-cache", signal: AbortSignal.timeout(PATIENCE_MS) }));
+    const aheadMs = Date.parse(response.headers.get("date")) - Date.now();
+    this.#aheadMs = Math.abs(aheadMs) > CLOCK_MS ? aheadMs : 0;
+    return response;
   }
 }
 
@@ -75,7 +88,8 @@ async function refuse(response) {
 
 function kept() {
   try {
-    return sessionStorage.getItem(KEPT) ?? "";
+    const key = sessionStorage.getItem(KEPT) ?? "";
+    return sendable(key) ? key : "";
   } catch {
     return "";
   }

@@ -1,8 +1,16 @@
 // A chart over time, drawn by uPlot in the page's colours; it follows the room that it has.
 
 /* global uPlot */
+const AFTER = 0.012; // of the time shown, so that a dot at its end is whole
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const COLOURS = ["--first", "--second"];
+const AXIS_MIN_PX = 62;
+/** How each kind of line is drawn. What is `beneath` another is wide and pale, so that both show where they are equal. */
+const LINES = {
+  main: { colour: "--first", width: 1.6, filled: true },
+  other: { colour: "--second", width: 1.6 },
+  beneath: { colour: "--second", width: 5, alpha: 0.6 },
+  unfinished: { colour: "--first", width: 1.6, dash: [4, 4] },
+};
 
 export class TimeChart {
   #place;
@@ -11,7 +19,7 @@ export class TimeChart {
   #data = [[]];
   #range = null;
 
-  /** `lines` have a name each; `told(value)` labels the y axis (none without); `sync` names charts that share a
+  /** `lines` name the kind of each; `told(marks, step)` labels the y axis (none without); `sync` names charts that share a
       cursor; `cursor(index)` hears where it stands, or null. `zero`: the axis begins at nothing. */
   constructor(place, options) {
     this.#place = place;
@@ -38,7 +46,7 @@ export class TimeChart {
 
   #scale() {
     const [from, to] = this.#range ?? [Date.now() / 1000 - 300, Date.now() / 1000];
-    this.#plot.setScale("x", { min: from, max: to });
+    this.#plot.setScale("x", { min: from, max: to + (to - from) * AFTER });
   }
 
   #fit() {
@@ -54,27 +62,37 @@ export class TimeChart {
     this.#plot = new uPlot({
       width: this.#place.clientWidth || 300,
       height: this.#place.clientHeight || 70,
-      padding: told ? [8, 20, 0, 0] : [3, 0, 1, 0],
+      padding: told ? [8, 28, 0, 0] : [3, 2, 3, 2],
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, sync: sync ? { key: sync } : undefined, points: { size: 7 } },
       scales: { x: { time: true }, y: { range: zero ? fromZero : around } },
       axes: told
-        ? [{ ...axis, size: 30, space: 80, grid: { show: false }, values: clockOf }, { ...axis, size: 62, space: 40, values: (_, marks) => marks.map(told) }]
+        ? [{ ...axis, size: 30, space: 80, grid: { show: false }, values: clockOf }, { ...axis, size: roomOf, space: 40, values: (_, marks, __, ___, step) => told(marks, step) }]
         : [{ show: false }, { show: false }],
-      series: [{}, ...lines.map((_, index) => lineOf(index, lines.length))],
+      series: [{}, ...lines.map(lineOf)],
       hooks: { setCursor: [(plot) => cursor?.(plot.cursor.left >= 0 ? plot.cursor.idx : null)] },
     }, this.#data, this.#place);
     this.#scale();
   }
 }
 
-function lineOf(index, count) {
-  const stroke = css(COLOURS[index]);
+/** What the longest label takes, and no less than usual, so that charts lie below each other. */
+function roomOf(plot, labels, index, cycle) {
+  const axis = plot.axes[index];
+  if (cycle > 1) return axis._size; // else uPlot may go on for ever
+  plot.ctx.font = axis.font[0];
+  const widest = Math.max(0, ...(labels ?? []).map((label) => plot.ctx.measureText(label).width / devicePixelRatio));
+  return Math.max(AXIS_MIN_PX, Math.ceil(widest + axis.gap + axis.ticks.size));
+}
+
+function lineOf(kind) {
+  const { colour, filled, ...how } = LINES[kind];
+  const stroke = css(colour);
   const alone = (plot, line) => {
     const values = plot.data[line];
     return values.flatMap((value, at) => (value != null && values[at - 1] == null && values[at + 1] == null ? [at] : []));
   };
-  return { stroke, width: 1.6, fill: count === 1 || index === 0 ? css("--soft") : undefined,
+  return { ...how, stroke, fill: filled ? css("--soft") : undefined,
     points: { show: true, filter: alone, size: 5, fill: stroke, width: 0 } };
 }
 

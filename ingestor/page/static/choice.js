@@ -15,6 +15,13 @@ export function read(fragment) {
   };
 }
 
+const DOTS = [".", ".."];
+
+/** Why a browser can't ask for this series, or nothing: it takes these names, however written, for steps in a path. */
+export function unaskable({ service }) {
+  return DOTS.includes(service) ? `A browser can’t ask for a service of the name “${service}”: other clients of the API can.` : "";
+}
+
 export function write(choice) {
   return `#${new URLSearchParams(choice)}`;
 }

@@ -2,6 +2,7 @@
 
 import { prefixes, read, write } from "./choice.js";
 import { Poller } from "./poller.js";
+import { isolated } from "./tables.js";
 
 const PAGE = 100;
 const SETTLE_MS = 200;
@@ -35,6 +36,9 @@ export class Finder {
       settled = setTimeout(() => this.#restart(), SETTLE_MS);
     });
     this.#more.addEventListener("click", () => this.#turn());
+    this.#list.addEventListener("click", (event) => {
+      if (event.target.closest("a")) setTimeout(reveal); // once the address is the link's
+    });
     addEventListener("hashchange", () => this.#mark());
   }
 
@@ -74,7 +78,8 @@ export class Finder {
     this.#series = series;
     this.#more.hidden = !this.#next;
     const count = `${series.length}${this.#next ? "+" : ""}`;
-    this.#state.textContent = series.length ? `${count} series` : search ? "No series begins like this." : "No series yet.";
+    const said = series.length ? `${count} series` : search ? "No series begins like this." : "No series yet.";
+    if (this.#state.textContent !== said) this.#state.textContent = said; // it is read aloud
     if (names === this.#asked) return;
     this.#asked = names;
     this.#list.replaceChildren(...series.map(itemOf));
@@ -92,11 +97,19 @@ export class Finder {
   }
 }
 
+/** Where the chart lies below the list, on phones, it is brought into sight. */
+function reveal() {
+  if (!matchMedia("(max-width: 60rem)").matches) return;
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  document.getElementById("chosen").scrollIntoView({ behavior: still ? "instant" : "smooth" });
+}
+
 function itemOf({ serviceName, metricName }) {
   const link = document.createElement("a");
   Object.assign(link.dataset, { service: serviceName, metric: metricName });
-  const service = Object.assign(document.createElement("small"), { textContent: serviceName });
-  link.append(service, metricName);
+  const service = document.createElement("small");
+  service.append(isolated(serviceName));
+  link.append(service, isolated(metricName));
   const item = document.createElement("li");
   item.append(link);
   return item;

@@ -4,10 +4,13 @@ const whole = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
 const short = new Intl.NumberFormat(undefined, { notation: "compact", maximumSignificantDigits: 3 });
 const fine = new Intl.NumberFormat(undefined, { maximumSignificantDigits: 3 });
 const tenths = new Intl.NumberFormat(undefined, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
-const plain = new Intl.NumberFormat(undefined, { maximumSignificantDigits: 6 });
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const dated = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const HOUR_S = 3600;
+const MINUTE_S = 60;
 const DAY_S = 86_400;
+const DIGITS = 4;
+const DIGITS_MAX = 15; // a double has no more
 
 /** Each of these gives a number and its unit, apart. */
 export const units = {
@@ -16,7 +19,6 @@ export const units = {
   rate: (value) => [countOf(value), "/s"],
   seconds: (value) => secondsOf(value),
   bytes: (value) => bytesOf(value),
-  plain: (value) => [plain.format(value), ""],
 };
 
 function countOf(value) {
@@ -64,10 +66,34 @@ export function unitOf(metric) {
   return { ms: "ms", milliseconds: "ms", s: "s", seconds: "s", bytes: "bytes", percent: "%", celsius: "°C" }[end] ?? "";
 }
 
-export function toldIn(value, unit) {
+/** A value of any size, in so many digits: none of it is wider than a phone. */
+export function toldIn(value, unit, digits = DIGITS) {
   if (value === null || value === undefined) return "–";
-  if (unit === "bytes") return told(value, "bytes");
-  return unit ? `${plain.format(value)}\u00a0${unit}` : plain.format(value);
+  if (unit === "bytes" && digits <= DIGITS) return told(value, "bytes");
+  const number = plainOf(value, digits);
+  return unit ? `${number}\u00a0${unit}` : number;
+}
+
+/** The labels of an axis whose marks lie `step` apart, so exact that no two are the same. */
+export function marksIn(marks, step, unit) {
+  const most = Math.max(...marks.map(Math.abs));
+  const digits = most && step ? Math.floor(Math.log10(most)) - Math.floor(Math.log10(step)) + 2 : DIGITS;
+  return marks.map((mark) => toldIn(mark, unit, Math.min(Math.max(digits, 1), DIGITS_MAX)));
+}
+
+function plainOf(value, digits) {
+  const size = Math.abs(value);
+  if (size && (size < 1e-6 || size >= 1e15)) return new Intl.NumberFormat(undefined, { notation: "scientific", maximumSignificantDigits: digits }).format(value);
+  if (size >= 1e9) return new Intl.NumberFormat(undefined, { notation: "compact", maximumSignificantDigits: digits }).format(value);
+  // A whole number below that is told whole.
+  const wholes = size >= 1 ? Math.floor(Math.log10(size)) + 1 : 0;
+  return new Intl.NumberFormat(undefined, { maximumSignificantDigits: Math.max(digits, wholes) }).format(value);
+}
+
+/** A span of time that is round in one of its units: `30 s`, `5 min`, `1 h`. */
+export function span(seconds) {
+  const [size, name] = [[DAY_S, "d"], [HOUR_S, "h"], [MINUTE_S, "min"]].find(([each]) => seconds >= each && seconds % each === 0) ?? [1, "s"];
+  return `${plainOf(seconds / size, DIGITS)}\u00a0${name}`;
 }
 
 export const atClock = (seconds) => clock.format(seconds * 1000);

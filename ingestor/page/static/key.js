@@ -1,5 +1,7 @@
 // Asks the reader for an API key, once for each time that one is needed.
 
+import { sendable } from "./api.js";
+
 const at = (id) => document.getElementById(id);
 
 export class KeyDialog {
@@ -9,10 +11,10 @@ export class KeyDialog {
 
   constructor(api) {
     this.#api = api;
-    at("key-open").addEventListener("click", () => this.#open("API key"));
+    for (const id of ["key-open", "key-enter"]) at(id).addEventListener("click", () => this.#open("API key"));
     at("key-close").addEventListener("click", () => this.#dialog.close());
     at("key-forget").addEventListener("click", () => this.#use(""));
-    this.#dialog.querySelector("form").addEventListener("submit", () => this.#use(at("key-value").value.trim()));
+    this.#dialog.querySelector("form").addEventListener("submit", (event) => this.#submit(event));
   }
 
   /** Somebody asked and was refused for want of a key that is known. */
@@ -25,8 +27,17 @@ export class KeyDialog {
   #open(title) {
     at("key-title").textContent = title;
     at("key-value").value = "";
+    at("key-wrong").hidden = true;
     at("key-forget").hidden = !this.#api.key;
     if (!this.#dialog.open) this.#dialog.showModal();
+    at("key-value").focus();
+  }
+
+  #submit(event) {
+    const key = at("key-value").value.trim();
+    if (sendable(key)) return this.#use(key);
+    event.preventDefault();
+    at("key-wrong").hidden = false;
     at("key-value").focus();
   }
 

@@ -24,6 +24,7 @@ const overview = new Overview(samples);
 /** Tells why something could not be asked; true when asking again is of no use until there is another key. */
 function failed(error) {
   if (!(error instanceof KeyNeeded)) return false;
+  status.locked();
   keys.needed();
   return true;
 }
@@ -43,8 +44,7 @@ const health = new Poller(async () => {
   status.ready(JSON.parse(await api.text("readyz", [503])));
 }, EVERY_MS, (error, waitMs) => {
   if (error instanceof Unreachable) status.unreachable(error, waitMs);
-  else if (error instanceof KeyNeeded) status.locked();
-  else status.refused(error);
+  else if (!(error instanceof KeyNeeded)) status.refused(error);
   return failed(error);
 });
 
@@ -80,8 +80,15 @@ function everyone() {
 }
 
 at("copy").addEventListener("click", copy);
+at("skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address keeps what is chosen
+  at("series").focus();
+});
 at("retry").addEventListener("click", everyone);
-api.whenKeyChanges(everyone);
+api.whenKeyChanges(() => {
+  status.unlocked();
+  everyone();
+});
 metrics.now();
 health.now();
 finder.now();

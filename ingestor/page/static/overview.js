@@ -39,10 +39,10 @@ export class Overview {
   constructor(samples) {
     this.#samples = samples;
     const cursor = (index) => this.#point(index);
-    this.#add(document.getElementById("throughput"), ["committed", "received"],
-      { lines: ["committed", "received"], told: (value) => told(value, "rate"), zero: true, sync: SYNC, cursor });
+    this.#add(document.getElementById("throughput"), ["received", "committed"],
+      { lines: ["beneath", "main"], told: (marks) => marks.map((value) => told(value, "rate")), zero: true, sync: SYNC, cursor });
     for (const each of MULTIPLES) {
-      this.#add(make(each), each.lines, { lines: each.lines, zero: true, sync: SYNC, cursor });
+      this.#add(make(each), each.lines, { lines: ["main", "other"].slice(0, each.lines.length), zero: true, sync: SYNC, cursor });
     }
     this.#fill = whenOpen(document.getElementById("recent"), () => this.#table());
   }
@@ -55,6 +55,10 @@ export class Overview {
     const times = list.map(({ t }) => t);
     for (const [chart, names] of this.#charts) {
       chart.show([times, ...names.map((name) => list.map((sample) => sample[name] ?? null))], range);
+    }
+    for (const { id, main, unit } of MULTIPLES) {
+      const values = list.map((sample) => sample[main]).filter((value) => value != null);
+      document.querySelector(`#${id} .peak`).textContent = values.length ? `peak ${told(Math.max(...values), unit)}` : "";
     }
     this.#figures();
     this.#fill();
@@ -81,8 +85,8 @@ export class Overview {
       `${told(sample.committedTotal, "total")} metrics committed since this gateway’s start`;
     for (const { id, main, unit, note, trouble } of MULTIPLES) {
       const place = document.getElementById(id);
-      show(place.querySelector("output"), sample[main], unit);
-      place.querySelector(".note").textContent = sample.capacity === undefined ? "" : note(sample);
+      show(place.querySelector(".large"), sample[main], unit);
+      place.querySelector(".pair .note").textContent = sample.capacity === undefined ? "" : note(sample);
       place.classList.toggle("trouble", Boolean(trouble?.(sample)));
     }
   }

@@ -22,6 +22,22 @@ export function secondsOf(duration) {
   return Number.parseFloat(duration ?? "0") || 0;
 }
 
+/** Of sums and counts: without the interval that began before `from`, which is not all there. */
+export function since([times, values], from) {
+  const first = times.findIndex((t) => t >= from);
+  return first < 0 ? [[], []] : [times.slice(first), values.slice(first)];
+}
+
+/** How many of these intervals have ended by `to`: of the last one, more may come. */
+export function ended(times, step, to) {
+  return times.length && times.at(-1) + step > to ? times.length - 1 : times.length;
+}
+
+/** As a chart draws them: what has ended, and the way from there to what has not. */
+export function drawn([times, values], count) {
+  return [times, values.map((value, at) => (at < count ? value : null)), values.map((value, at) => (count < values.length && at >= count - 1 ? value : null))];
+}
+
 /** The least, the greatest and the last of the values; null without any. */
 export function summary(values) {
   const there = values.filter((value) => value !== null);

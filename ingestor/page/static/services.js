@@ -1,7 +1,7 @@
 // Which services' metrics are stored, and how many a second.
 
 import { share, told } from "./format.js";
-import { heading } from "./tables.js";
+import { heading, isolated } from "./tables.js";
 
 const SHOWN_MAX = 12;
 
@@ -49,7 +49,9 @@ function begin() {
 
 function rowOf(name, rate, part, length) {
   const row = document.createElement("tr");
-  row.append(Object.assign(heading(name, "row"), { title: name }));
+  const head = Object.assign(heading("", "row"), { title: name });
+  head.append(isolated(name));
+  row.append(head);
   row.append(Object.assign(document.createElement("td"), { className: "number", textContent: told(rate, "rate") }));
   const bar = Object.assign(document.createElement("span"), { className: "bar" });
   bar.append(document.createElement("i"));

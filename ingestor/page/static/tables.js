@@ -23,6 +23,11 @@ export function heading(text, scope) {
   return cell;
 }
 
+/** A name that keeps its direction to itself: many are written from right to left. */
+export function isolated(name) {
+  return Object.assign(document.createElement("bdi"), { textContent: name });
+}
+
 /** Fills a `<details>` while it is open, and when it is opened. */
 export function whenOpen(details, make) {
   const fill = () => {
