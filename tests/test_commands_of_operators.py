@@ -273,6 +273,24 @@ async def test_dead_letters_are_stored_again(
     await letters.close()
 
 
+async def test_series_of_dead_letters_are_listed_once_they_are_stored(
+    open_path: Path, database_url: str, letters: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """With the times of the rows that are stored, and of no other."""
+    await letters.execute("DELETE FROM metric_series; ALTER TABLE metrics DROP CONSTRAINT low")
+    await letters.execute("ALTER TABLE metrics ADD CHECK (value < 13)")
+    code, _, _ = await run("dead-letters", "replay", "--all", cwd=open_path, database_url=database_url)
+    assert code == 1
+    found = await letters.fetch("SELECT * FROM metric_series ORDER BY service_name")
+    expected = await letters.fetch(
+        "SELECT service_name, metric_name, min(time) AS first_time, max(time) AS last_time FROM metrics"
+        " WHERE value > 10 GROUP BY 1, 2 ORDER BY 1"
+    )
+    assert found == expected
+    assert len(found) == 1
+    await letters.close()
+
+
 async def test_dead_letters_are_deleted_only_with_a_yes(
     open_path: Path, database_url: str, letters: asyncpg.Connection[asyncpg.Record]
 ) -> None:

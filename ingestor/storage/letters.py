@@ -13,6 +13,8 @@ from typing import Any
 
 from ingestor.model import Row, label_set
 from ingestor.model.batch import MetricBatch
+from ingestor.model.spans import SeriesKey, Span
+from ingestor.storage.catalogue import Catalogue
 from ingestor.storage.database import Database
 from ingestor.storage.faults import storage_errors
 from ingestor.storage.partitions import WeeklyPartitions
@@ -117,11 +119,12 @@ class Letters:
         async with self._database.transactions.transaction() as connection:
             locked = await connection.fetch(_LOCKED, ids)
             refused = await self._store(connection, locked) if locked else {}
-            gone = [row["id"] for number, row in enumerate(locked, 1) if number not in refused]
-            await connection.execute(_DELETE, gone)
+            stored = [row for number, row in enumerate(locked, 1) if number not in refused]
+            await Catalogue().write(connection, _spans(stored))
+            await connection.execute(_DELETE, [row["id"] for row in stored])
             for number, (sqlstate, reason) in refused.items():
                 await connection.execute(_STAYS, locked[number - 1]["id"], sqlstate, reason)
-        return Replayed(len(gone), len(refused))
+        return Replayed(len(stored), len(refused))
 
     async def _store(self, connection: Connection, letters: Sequence[Any]) -> dict[int, tuple[str, str]]:
         """Those that are refused, by their number from 1."""
@@ -137,6 +140,15 @@ class Letters:
             [None if each is None else each.document.encode() for each in sets],
         )
         return {row["refused"]: (row["sqlstate"], row["reason"]) for row in refused}
+
+
+def _spans(letters: Sequence[Any]) -> dict[SeriesKey, Span]:
+    spans: dict[SeriesKey, Span] = {}
+    for row in letters:
+        metric, time_us = json.loads(row["metric"]), microseconds(row["time"])
+        key = (metric["service_name"], metric["metric_name"])
+        spans[key] = Span(time_us, time_us).with_(spans.get(key))
+    return spans
 
 
 def _letter(row: Any) -> Letter:
