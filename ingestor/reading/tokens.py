@@ -38,11 +38,13 @@ def read_token(token: str, *asked: str) -> SeriesKey:
         check, content = raw[:_CHECK_BYTES], raw[_CHECK_BYTES:]
         if check != _check(content, asked):
             raise ValueError
-        service_name, metric_name = orjson.loads(content)
+        place = orjson.loads(content)
+        if not isinstance(place, list) or [type(name) for name in place] != [str, str]:
+            raise ValueError
     except ValueError:
         problem = "is none that was given for these prefixes: begin without one"
         raise Invalid.fields([FieldViolation("page_token", problem)]) from None
-    return str(service_name), str(metric_name)
+    return place[0], place[1]
 
 
 def _check(content: bytes, asked: tuple[str, ...]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,6 +23,7 @@ from ingestor_api.analytics.v1 import (
     TailMetricsRequest,
 )
 
+from ingestor.reading.tokens import _check
 from ingestor.tail import TailLimits
 from tests.gateway import Gateway, gateway
 from tests.storage.deliveries import until
@@ -99,6 +101,16 @@ async def test_series_page_by_page(running: Gateway) -> None:
     status, body = await get(running, "/v1/series?service_prefix=s&page_size=4")
     assert (status, len(body["series"])) == (200, 4)
     status, body = await get(running, f"/v1/series?service_prefix=x&page_token={body['nextPageToken']}")
+    assert (status, body["details"][0]["fieldViolations"][0]["field"]) == (400, "page_token")
+
+
+@pytest.mark.parametrize(
+    "content", ["1", "null", "true", '"ab"', '{"a":1,"b":2}', '[{"x":1},["y"]]', "[]", '["a"]', "[1,2]", "x"]
+)
+async def test_a_made_up_page_token_is_refused_by_its_name(running: Gateway, content: str) -> None:
+    """Whatever is in it, also where it is marked as one of ours."""
+    token = urlsafe_b64encode(_check(content.encode(), ("s", "")) + content.encode()).decode().rstrip("=")
+    status, body = await get(running, f"/v1/series?service_prefix=s&page_token={token}")
     assert (status, body["details"][0]["fieldViolations"][0]["field"]) == (400, "page_token")
 
 
