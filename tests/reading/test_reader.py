@@ -146,13 +146,26 @@ async def test_many_label_sets(stored: Stored, monkeypatch: pytest.MonkeyPatch) 
     assert [point.value for point in await stored.reader.points(asked)] == [10]
 
 
-async def test_a_sum_beyond_a_double_is_refused_by_its_field(stored: Stored) -> None:
-    """It is the data that has no such sum, and no fault of ours."""
-    rows = [(microseconds(START), "s", "m", 1.7e308, 0)] * 2
-    await stored.gateway.store(batch_of(rows))
-    with pytest.raises(Invalid) as caught:
-        await stored.reader.points(question(aggregation="sum"))
+@pytest.mark.parametrize(
+    ("aggregation", "values"),
+    [("sum", [1.7e308, 1.7e308]), ("avg", [1.7e308, 1.7e308]), ("p50", [-1.7e308, 1.7e308])],
+)
+async def test_what_a_double_can_not_hold_is_refused_by_its_field(
+    stored: Stored, aggregation: str, values: list[float]
+) -> None:
+    """It is the data that has no such sum, and no fault of ours; and it is no Infinity."""
+    await stored.gateway.store(batch_of([(microseconds(START), "s", "m", value, 0) for value in values]))
+    with pytest.raises(Invalid, match="beyond a double's range") as caught:
+        await stored.reader.points(question(aggregation=aggregation))
     assert caught.value.violations[0].field == "aggregation"
+
+
+async def test_a_mean_of_large_values(stored: Stored) -> None:
+    """Their squares are beyond a double's range, their mean is not."""
+    rows = [(microseconds(START), "s", "m", value, 0) for value in (1e200, 2e200)]
+    await stored.gateway.store(batch_of(rows))
+    [point] = await stored.reader.points(question(aggregation="avg"))
+    assert point.value == 1.5e200
 
 
 def asks(**fields: object) -> SeriesQuestion:

@@ -20,7 +20,8 @@ SELECT {bucket}, {aggregate} FROM metrics
   GROUP BY 1 ORDER BY 1
 """
 AGGREGATES: Mapping[Aggregation, str] = {
-    "avg": "avg(value)",
+    # avg() sums squares, too, which leave a double's range long before the mean does.
+    "avg": "sum(value) / count(*)",
     "min": "min(value)",
     "max": "max(value)",
     "sum": "sum(value)",

@@ -7,6 +7,7 @@ this database can't hold at all was not found in it.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from ingestor.storage.transactions import Connection
 _NOT_IN_IT = (asyncpg.UntranslatableCharacterError, asyncpg.CharacterNotInRepertoireError)
 # Of label sets by their ids, which the column store finds without reading rows; more are joined.
 _IDS_MAX = 1_000
+_BETWEEN = ("p50", "p95", "p99")
 
 
 class DatabaseReader:
@@ -52,12 +54,15 @@ class DatabaseReader:
 
         async def ask(connection: Connection) -> list[MetricPoint]:
             try:
-                return await self._points(connection, question)
+                points = await self._points(connection, question)
             except _NOT_IN_IT:
                 return []
             except asyncpg.NumericValueOutOfRangeError:
-                problem = f"{question.aggregation} is beyond a double's range here: ask for another"
-                raise Invalid.fields([FieldViolation("aggregation", problem)]) from None
+                raise _beyond(question, "the sum of an interval's values") from None
+            if question.aggregation in _BETWEEN and any(math.isinf(point.value) for point in points):
+                # Of values so far apart that the database's way between them is endless.
+                raise _beyond(question, "the distance of an interval's values")
+            return points
 
         return await self._connections.ask(ask)
 
@@ -103,3 +108,8 @@ class DatabaseReader:
             *arguments,
         )
         return [MetricPoint(*row) for row in found]
+
+
+def _beyond(question: MetricQuestion, what: str) -> Invalid:
+    problem = f"{question.aggregation} can't be told: {what} is beyond a double's range; ask for another"
+    return Invalid.fields([FieldViolation("aggregation", problem)])
