@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ingestor.errors import StartupError
 
 
 def say(line: str) -> None:
     """Prints it. Raises StartupError where nobody can read it: a closed pipe, a full disk."""
-    try:
+    with writing():
         print(line, flush=True)  # noqa: T201
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Around what writes to stdout, and flushes it. Raises StartupError, from the OSError, where that can't be."""
+    try:
+        yield
     except OSError as error:
-        # What print has kept back would fail again when Python ends.
+        # What stdout has kept back would fail again when Python ends.
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         msg = f"the output can't be written: {(error.strerror or str(error)).lower()}"
         raise StartupError(msg) from error
+
+
+def escape_the_unencodable() -> None:
+    """From now on stdout has as escapes what its encoding lacks, where it would fail."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")

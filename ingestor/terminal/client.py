@@ -21,6 +21,18 @@ _LINE_BYTES_MAX = 16 << 20
 _UNAUTHENTICATED = 401
 
 
+def headers_of(key: str | None) -> dict[str, str]:
+    """What sends this key. Raises BadSetting, which does not quote it."""
+    if not key:
+        return {}
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        msg = (
+            "INGESTOR_KEY must be one key: it has a line break, a space or another character that no key has"
+        )
+        raise BadSetting(msg)
+    return {"authorization": f"Bearer {key}"}
+
+
 def address_of(text: str) -> str:
     """The base of the URLs of the server at `http://HOST:PORT`, or HOST:PORT. Raises BadSetting."""
     address = text if "://" in text else f"http://{text}"
@@ -92,7 +104,6 @@ class Client:
 @asynccontextmanager
 async def connected(address: str, key: str | None) -> AsyncIterator[Client]:
     """A client of the server at this address. Raises BadSetting."""
-    headers = {"authorization": f"Bearer {key}"} if key else {}
     base = address_of(address)
-    async with aiohttp.ClientSession(base, headers=headers, read_bufsize=_LINE_BYTES_MAX) as session:
+    async with aiohttp.ClientSession(base, headers=headers_of(key), read_bufsize=_LINE_BYTES_MAX) as session:
         yield Client(session, base)

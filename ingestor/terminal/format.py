@@ -1,10 +1,17 @@
-"""Numbers with their units, as a terminal shows them."""
+"""Numbers with their units, and texts of callers, as a terminal shows them."""
 
 from __future__ import annotations
 
 _DAY_S = 86_400.0
 _THOUSANDS = ((1e9, "G"), (1e6, "M"))
 _BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def plain(text: str) -> str:
+    """On one line, with escapes for what moves a cursor, turns the direction of writing, or can't be seen."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def count(value: float | None) -> str:

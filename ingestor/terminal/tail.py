@@ -6,20 +6,20 @@ It slows nobody down: what it is too slow for is dropped by the server, and how 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from datetime import datetime
 from typing import Any
 
 from ingestor.errors import StartupError
+from ingestor.output import escape_the_unencodable, writing
 from ingestor.terminal.client import connected
-
-_ODD = dict.fromkeys((*range(32), *range(127, 160)))
+from ingestor.terminal.format import plain
 
 
 async def tail(address: str, key: str | None, *, service: str, metric: str, as_json: bool) -> int:
     """Prints what is committed from now on, until it is cancelled or nobody reads it any more. Raises ServerProblem
     and BadSetting."""
+    escape_the_unencodable()
     parameters = {"service_name": service, "metric_name": metric}
     async with connected(address, key) as client:
         asked = {name: value for name, value in parameters.items() if value}
@@ -34,23 +34,27 @@ async def tail(address: str, key: str | None, *, service: str, metric: str, as_j
 def _printed(lines: list[str]) -> bool:
     """Prints them; False when nobody reads them. Raises StartupError where they can't be written."""
     try:
-        for line in lines:
-            print(line)  # noqa: T201
-        sys.stdout.flush()
-    except OSError as error:
-        # What print has kept back would fail again when Python ends.
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
+        with writing():
+            for line in lines:
+                print(line)  # noqa: T201
+            sys.stdout.flush()
+    except StartupError as problem:
+        if isinstance(problem.__cause__, BrokenPipeError):
             return False
-        msg = f"the output can't be written: {(error.strerror or str(error)).lower()}"
-        raise StartupError(msg) from error
+        raise
     return True
 
 
 def _json(metric: dict[str, Any]) -> str:
-    """As the server wrote it: it can be sent again."""
-    return json.dumps(metric, ensure_ascii=False, separators=(",", ":"))
+    """As the server wrote it: it can be sent again. JSON has escapes of its own for what can't be shown."""
+    text = json.dumps(metric, ensure_ascii=False, separators=(",", ":"))
+    try:
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        shown = False
+    else:
+        shown = text.isprintable()
+    return text if shown else json.dumps(metric, separators=(",", ":"))
 
 
 def _line(metric: dict[str, Any]) -> str:
@@ -60,5 +64,4 @@ def _line(metric: dict[str, Any]) -> str:
         f"{time:%H:%M:%S}.{time.microsecond // 1000:03}  {metric['serviceName']}  {metric['metricName']}"
         f"  {metric['value']}{labels}"
     )
-    # What callers name must not move a terminal's cursor.
-    return text.translate(_ODD)
+    return plain(text)

@@ -37,9 +37,12 @@ async def send(running: Gateway, **metric: Any) -> None:
 
 
 @asynccontextmanager
-async def tailing(running: Gateway, cwd: Path, *flags: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def tailing(
+    running: Gateway, cwd: Path, *flags: str, **variables: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """A tail that is known to watch."""
-    process = await begin("tail", "--address", address(running), *flags, cwd=cwd, env=environment())
+    env = environment() | variables
+    process = await begin("tail", "--address", address(running), *flags, cwd=cwd, env=env)
     try:
         async with asyncio.timeout(30):
             while not running.count("ingestor_tail_readers"):
@@ -144,12 +147,74 @@ async def test_tail_prints_what_is_committed(tmp_path: Path, database_url: str) 
         assert process.stdout is not None
         await send(running, serviceName="search")
         await send(running, metricName="other")
-        await send(running, value=12.5, labels={"region": "eu", "odd": "\x1b[2J"})
+        await send(running, value=12.5, labels={"region": "eu", "odd": "\x1b[2J\u202e"})
         line = (await asyncio.wait_for(process.stdout.readline(), 20)).decode()
-        assert line.rstrip().split("  ")[1:] == ["checkout", "orders", "12.5", "odd=[2J", "region=eu"]
+        assert line.rstrip().split("  ")[1:] == [
+            "checkout",
+            "orders",
+            "12.5",
+            "odd=\\x1b[2J\\u202e",
+            "region=eu",
+        ]
         process.send_signal(signal.SIGINT)
         out, err = await asyncio.wait_for(process.communicate(), 20)
     assert (process.returncode, out, err) == (130, b"", b"")
+
+
+@pytest.mark.parametrize("flag", ["", "--json"])
+async def test_what_an_encoding_lacks_is_escaped(tmp_path: Path, database_url: str, flag: str) -> None:
+    """And ends nothing; JSON stays JSON."""
+    async with (
+        gateway(database_url) as running,
+        tailing(running, tmp_path, *flag.split(), PYTHONIOENCODING="ascii") as process,
+    ):
+        assert process.stdout is not None
+        await send(running, serviceName="ünï", metricName="\u202em")
+        line = (await asyncio.wait_for(process.stdout.readline(), 20)).decode("ascii")
+    if flag:
+        metric = json.loads(line)
+        assert (metric["serviceName"], metric["metricName"]) == ("ünï", "\u202em")
+    else:
+        assert line.split("  ")[1:3] == ["\\xfcn\\xef", "\\u202em"]
+
+
+async def test_top_names_services_in_any_encoding(tmp_path: Path, database_url: str) -> None:
+    """Also those that are written from right to left on purpose."""
+    async with gateway(database_url) as running:
+        await send(running, serviceName="ünï\u202e")
+        env = environment() | {"PYTHONIOENCODING": "ascii"}
+        flags = ("--address", address(running), "--every", "0.1")
+        process = await begin("top", *flags, cwd=tmp_path, env=env)
+        out, err = await asyncio.wait_for(process.communicate(), 20)
+    assert (process.returncode, err) == (0, b"")
+    assert b"\\xfcn\\xef\\u202e " in out
+
+
+async def test_top_on_a_full_disk_is_one_line(tmp_path: Path, database_url: str) -> None:
+    """And no success."""
+    async with gateway(database_url) as running:
+        with Path("/dev/full").open("wb") as full:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "ingestor", "top", "--address", address(running), "--every", "0.1"),
+                stdout=full,
+                stderr=asyncio.subprocess.PIPE,
+                cwd=tmp_path,
+                env=environment(),
+            )
+            _, err = await asyncio.wait_for(process.communicate(), 20)
+    assert (process.returncode, err) == (
+        1,
+        b"ingestor: the output can't be written: no space left on device\n",
+    )
+
+
+@pytest.mark.parametrize("command", ["top", "tail"])
+async def test_a_key_that_is_none_is_named(tmp_path: Path, command: str) -> None:
+    """By its variable, without its text, before any server is asked."""
+    code, out, err = await run(command, "--address", "127.0.0.1:1", cwd=tmp_path, key="SECRET\nother")
+    assert (code, out) == (2, "")
+    assert err.startswith("ingestor: INGESTOR_KEY must be one key")
+    assert "SECRET" not in err
 
 
 async def test_what_tail_prints_as_json_can_be_sent_again(tmp_path: Path, database_url: str) -> None:
