@@ -69,11 +69,21 @@ async def _look(reader: asyncpg.Connection[asyncpg.Record], now: datetime) -> No
         for interval_ms in _INTERVALS_MS:
             await _check_panels(reader, span._replace(interval_ms=interval_ms), [aggregation])
     chosen = {"service": [SERVICE], "metric": [METRIC], "aggregation": ["count"]}
-    for labels, rows in (([], 60), (['{"region": "eu"}'], 20), (['{"region": "eu"}', '{"zone": "a"}'], 20)):
-        found = await _rows(reader, "$aggregation by metric", span, {**chosen, "labels": labels or ["{}"]})
-        assert sum(row["value"] for row in found) == rows
-    none = ['{"region": "eu"}', '{"region": "us"}']
-    assert await _rows(reader, "$aggregation by metric", span, {**chosen, "labels": none}) == []
+    eu, us, zone = '{"region": "eu"}', '{"region": "us"}', '{"zone": "a"}'
+    # Of one label any of the values, of each label one.
+    for labels, rows in (
+        (["{}"], 60),
+        ([eu], 20),
+        ([eu, us], 40),
+        ([eu, zone], 20),
+        ([eu, us, zone], 20),
+        ([us, zone], 0),
+        (['{"region": "eu", "zone": "b"}'], 0),
+        (['{"other": "x"}'], 0),
+    ):
+        for title in ("$aggregation by metric", "$aggregation by labels"):
+            found = await _rows(reader, title, span, {**chosen, "labels": labels})
+            assert sum(row["value"] for row in found) == rows, (title, labels)
 
 
 async def _offered(reader: asyncpg.Connection[asyncpg.Record], span: Span) -> dict[str, list[str]]:
