@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import sys
 import tempfile
 from contextlib import suppress
@@ -19,10 +20,16 @@ from rich.table import Table
 
 from ingestor.app import Addresses, App, to_its_end
 from ingestor.demo_load import send_for_ever
-from ingestor.settings import EMBEDDED, alone
+from ingestor.errors import AddressProblem
+from ingestor.settings import EMBEDDED, Settings, alone
 from ingestor.storage.database import Database
 from ingestor.telemetry import logs
 
+_HOST = "127.0.0.1"
+USUAL_PORTS: tuple[int, int] = (
+    Settings.model_fields["grpc_port"].default,
+    Settings.model_fields["http_port"].default,
+)
 _DISAGREE = 1
 _BATCH = 100
 _LABELS = 2
@@ -50,19 +57,8 @@ async def demo(metrics: int, *, stay: bool = False) -> int:
 
 
 async def _in_folder(folder: Path, metrics: int, console: Console, *, stay: bool) -> int:
-    # Nothing from the environment: a queue that is small or a wait that is short would be another demo.
-    settings = alone(
-        {
-            "database_url": EMBEDDED,
-            "data_dir": folder / "data",
-            "host": "127.0.0.1",
-            "grpc_port": 0,
-            "http_port": 0,
-        }
-    )
-    app = App(settings)
     console.print("Starting a server on a PostgreSQL of its own ...")
-    addresses = await app.start()
+    app, addresses = await _started(folder, usual_ports=stay)
     try:
         database = app.database
         assert database is not None  # an embedded one is there, or the start has failed
@@ -83,9 +79,47 @@ async def _in_folder(folder: Path, metrics: int, console: Console, *, stay: bool
         await to_its_end(app.stop())
 
 
+async def _started(folder: Path, *, usual_ports: bool) -> tuple[App, Addresses]:
+    """On ports that are free; `usual_ports`: on those of a server, by which the README calls it, where they are."""
+    ports = USUAL_PORTS if usual_ports and all(map(free, USUAL_PORTS)) else (0, 0)
+    try:
+        app = App(_settings(folder, ports))
+        return app, await app.start()
+    except AddressProblem:  # somebody was faster
+        app = App(_settings(folder, (0, 0)))
+        return app, await app.start()
+
+
+def _settings(folder: Path, ports: tuple[int, int]) -> Settings:
+    """Nothing from the environment: a queue that is small or a wait that is short would be another demo."""
+    return alone(
+        {
+            "database_url": EMBEDDED,
+            "data_dir": folder / "data",
+            "host": _HOST,
+            "grpc_port": ports[0],
+            "http_port": ports[1],
+        }
+    )
+
+
+def free(port: int) -> bool:
+    """Whether it can be listened on."""
+    with socket.socket() as trial, suppress(OSError):
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        trial.bind((_HOST, port))
+        return True
+    return False
+
+
 async def _stay(addresses: Addresses, console: Console) -> None:
     """Goes on until it is cancelled, which is how it is meant to end."""
     page = f"http://{addresses.host}:{addresses.http_port}/"
+    if (addresses.grpc_port, addresses.http_port) != USUAL_PORTS:
+        console.print("\nIts ports are not the usual ones, which are taken: mind that in what you paste.")
+    body = json.dumps({"serviceName": "checkout", "metricName": "latency_ms", "value": 12.5})
+    console.print("\nTo see a value of your own there:")
+    console.print(f"curl -d '{body}' {page}v1/metrics", soft_wrap=True, markup=False)
     console.print(f"\nThe page is at {page} and a gentle load goes on. Ctrl-C ends both.", soft_wrap=True)
     with suppress(asyncio.CancelledError):
         await send_for_ever(addresses.host, addresses.grpc_port)

@@ -39,9 +39,9 @@ class Wave(NamedTuple):
 
 
 WAVES = (
-    Wave("checkout", "latency_ms", 42.0, 14.0, 240.0, 3.0),
-    Wave("checkout", "orders", 18.0, 8.0, 420.0, 2.0),
-    Wave("checkout", "basket_value", 61.0, 6.0, 600.0, 4.0),
+    Wave("basket", "latency_ms", 42.0, 14.0, 240.0, 3.0),
+    Wave("basket", "orders", 18.0, 8.0, 420.0, 2.0),
+    Wave("basket", "total_eur", 61.0, 6.0, 600.0, 4.0),
     Wave("search", "latency_ms", 12.0, 4.0, 180.0, 1.0),
     Wave("search", "cache_hit_percent", 91.0, 4.0, 300.0, 0.8),
     Wave("payments", "latency_ms", 120.0, 35.0, 360.0, 9.0),
@@ -51,7 +51,7 @@ WAVES = (
     Wave("frontend", "requests", 230.0, 80.0, 330.0, 12.0),
 )
 # How many points of a service's metrics come at once, so that services differ in their rates.
-_POINTS = {"frontend": 12, "checkout": 6, "search": 5, "payments": 3, "warehouse": 1}
+_POINTS = {"frontend": 12, "basket": 6, "search": 5, "payments": 3, "warehouse": 1}
 
 
 async def send_for_ever(host: str, grpc_port: int) -> None:

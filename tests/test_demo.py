@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import aiohttp
 import pytest
 
 from ingestor import demo
+from ingestor.demo import free
+from ingestor.demo_load import WAVES
 from tests.server_process import begin, environment, run
 
 
@@ -89,6 +92,25 @@ async def test_a_wrong_number_is_explained(tmp_path: Path) -> None:
     assert "exit codes:" in out
 
 
+def test_its_load_is_nobody_elses() -> None:
+    """Who tries the README's lines beside it sees their own values on a chart, and no others."""
+    readme = (Path(__file__).resolve().parent.parent / "README.md").read_text()
+    assert not [wave for wave in WAVES if f'"{wave.service_name}"' in readme]
+
+
+async def test_ports_that_are_taken_are_not_used(open_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor waited for, also when somebody takes one at the last moment."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert not demo.free(port)
+        monkeypatch.setattr(demo, "USUAL_PORTS", (0, port))
+        monkeypatch.setattr(demo, "free", lambda _: True)
+        app, addresses = await demo._started(open_path, usual_ports=True)
+        await app.stop()
+        assert addresses.http_port not in (0, port)
+    assert free(port)
+
+
 async def test_it_stays_for_the_page(open_path: Path) -> None:
     """With a load that goes on, the page's address on a line, and an end by Ctrl-C that is a success."""
     env = environment() | {"TMPDIR": str(open_path)}
@@ -100,10 +122,15 @@ async def test_it_stays_for_the_page(open_path: Path) -> None:
         assert line, told
         told += line
     [url] = re.findall(r"The page is at (http://\S+/)", told.decode())
+    [body, target] = re.findall(r"^curl -d '(.*)' (\S+)$", told.decode(), re.MULTILINE)[0]
+    assert target.startswith(url)
+    assert ("not the usual ones" in told.decode()) == (f":{demo.USUAL_PORTS[1]}/" not in url)
     async with asyncio.timeout(20), aiohttp.ClientSession() as session:
         async with session.get(url) as page:
             assert "<title>Ingestor</title>" in await page.text()
-        committed = re.compile(r'service_metrics_committed_total\{service="checkout"\} (\d)')
+        async with session.post(target, data=body.encode()) as response:
+            assert await response.json() == {"success": True}
+        committed = re.compile(r'service_metrics_committed_total\{service="basket"\} (\d)')
         while True:
             async with session.get(f"{url}metrics") as metrics:
                 if committed.search(await metrics.text()):
