@@ -75,6 +75,19 @@ async def test_a_batch(served: Served) -> None:
     assert [row[1] for row in await served.rows("batch", 2)] == [1, 2]
 
 
+@pytest.mark.parametrize(("service", "path"), [(".", "%2E"), ("..", "%2E%2E"), ("..", "..")])
+async def test_a_name_of_dots(served: Served, service: str, path: str) -> None:
+    """It is stored, and found where curl leaves the path as it is."""
+    said = await curl(
+        served, "/v1/metrics", "--json", json.dumps(metric(service, 4, ack="ACK_LEVEL_COMMITTED"))
+    )
+    assert said.status == 200
+    said = await curl(served, f"/v1/services/{path}/metrics/m:query?aggregation=max", "--path-as-is")
+    assert (said.status, [point["value"] for point in said.json["points"]]) == (200, [4.0])
+    # What it is otherwise: another path.
+    assert (await curl(served, "/v1/services/../metrics/m:query")).status == 404
+
+
 async def test_gzip(served: Served) -> None:
     """A body in gzip is a body; and what is large comes back in gzip where it is asked for."""
     batch = gzip.compress(json.dumps({"metrics": [metric("gzip", each) for each in range(500)]}).encode())

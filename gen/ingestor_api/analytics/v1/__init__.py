@@ -741,7 +741,9 @@ class AnalyticsServiceStub(betterproto2_grpclib.ServiceStub):
         """
         QueryMetrics reads one metric of one service as points, one for each interval of time that has rows. It sees
         whatever is committed, by whichever gateway. A query that takes longer than the server allows (10 seconds, unless
-        it is set otherwise) ends with DEADLINE_EXCEEDED: a shorter range or fewer points take less.
+        it is set otherwise) ends with DEADLINE_EXCEEDED: a shorter range or fewer points take less. Many HTTP clients
+        take a service or metric named `.` or `..` for a step in the path, also as `%2E`, and drop it: ask for such a one
+        over gRPC, or with a client that leaves paths as they are (curl --path-as-is).
         """
 
         return await self._unary_unary(
@@ -862,7 +864,9 @@ class AnalyticsServiceBase(betterproto2_grpclib.ServiceBase):
         """
         QueryMetrics reads one metric of one service as points, one for each interval of time that has rows. It sees
         whatever is committed, by whichever gateway. A query that takes longer than the server allows (10 seconds, unless
-        it is set otherwise) ends with DEADLINE_EXCEEDED: a shorter range or fewer points take less.
+        it is set otherwise) ends with DEADLINE_EXCEEDED: a shorter range or fewer points take less. Many HTTP clients
+        take a service or metric named `.` or `..` for a step in the path, also as `%2E`, and drop it: ask for such a one
+        over gRPC, or with a client that leaves paths as they are (curl --path-as-is).
         """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
