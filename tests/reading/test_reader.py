@@ -312,6 +312,12 @@ async def test_it_can_change_nothing(stored: Stored) -> None:
         await stored.reader._connections.ask(lambda connection: connection.execute("DELETE FROM metrics"))
 
 
+async def test_a_question_has_one_process_of_the_server(stored: Stored) -> None:
+    """However much it reads: the others are for those who store."""
+    name = "max_parallel_workers_per_gather"
+    assert await stored.reader._connections.ask(lambda connection: connection.fetchval(f"SHOW {name}")) == "0"
+
+
 async def test_a_database_that_is_away_is_told(stored: Stored) -> None:
     stored.reader.move("postgresql://127.0.0.1:1/nowhere")
     with pytest.raises(Unavailable, match="can't be read"):

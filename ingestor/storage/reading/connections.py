@@ -131,6 +131,8 @@ def _terms(limits: ReadLimits) -> dict[str, Any]:
         # of these queries.
         "plan_cache_mode": "force_custom_plan",
         "jit": "off",
+        # A question has one process: with helpers, a few long ones would take every core from those who store.
+        "max_parallel_workers_per_gather": "0",
     }
     return {"timeout": limits.timeout_s, "server_settings": settings}
 
