@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import orjson
 import pyarrow as pa
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor
@@ -22,6 +23,7 @@ from ingestor.transport.transcoding.faults import (
     too_many_elements,
 )
 from ingestor.transport.transcoding.json_columns import ColumnReader
+from ingestor.transport.transcoding.plain_json import Print
 from ingestor.transport.transcoding.printable import printable
 from ingestor.transport.transcoding.shapes import shape_of
 from ingestor.transport.transcoding.strict import Strict
@@ -77,8 +79,12 @@ class JsonReader:
         return nested_too_deeply() if violation is None else Invalid.fields([violation])
 
 
-def print_json(message: Message, pool: DescriptorPool, field: str = "") -> str:
-    """The message as JSON text, or one field of it (by its JSON name), zeros and empty lists shown."""
+def print_json(message: Message, pool: DescriptorPool, field: str = "", plain: Print | None = None) -> str:
+    """The message as JSON text, or one field of it (by its JSON name), zeros and empty lists shown. `plain` is the
+    printer of its type where that is plain."""
+    if plain is not None:
+        value = plain(message)
+        return orjson.dumps(value.get(field) if field else value).decode()
     value = json_format.MessageToDict(
         message, always_print_fields_with_no_presence=True, descriptor_pool=pool
     )

@@ -19,6 +19,7 @@ from ingestor.transport.transcoding.json_body import JsonReader, print_json
 from ingestor.transport.transcoding.json_columns import ColumnReader
 from ingestor.transport.transcoding.paths import Paths
 from ingestor.transport.transcoding.plain import PlainReader
+from ingestor.transport.transcoding.plain_json import Print, plain_printer
 from ingestor.transport.transcoding.printable import printable
 
 # Answers of so few bytes are remembered with their JSON, so many of them.
@@ -27,7 +28,8 @@ _SHORT_BYTES_MAX, _SHORT_MAX = 16, 256
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One HTTP method and path template of one rpc. `plain` and `columns` read bodies that say all of a request."""
+    """One HTTP method and path template of one rpc. `plain` and `columns` read bodies that say all of a request,
+    `plain_print` prints answers of plain types."""
 
     method: str
     path: str
@@ -37,6 +39,7 @@ class Route:
     reader: JsonReader
     plain: PlainReader | None
     columns: ColumnReader | None
+    plain_print: Print | None
     aside: Aside
     short: dict[bytes, str] = field(default_factory=dict)
 
@@ -100,7 +103,8 @@ class Route:
         return message
 
     def _print(self, answer: bytes) -> str:
-        return print_json(self.rpc.response.FromString(answer), self.pool, self.binding.response_body)
+        message = self.rpc.response.FromString(answer)
+        return print_json(message, self.pool, self.binding.response_body, self.plain_print)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,13 +198,23 @@ class Router:
     def _add_all(self, rpc: Rpc) -> None:
         assert rpc.http is not None
         request, response = _descriptor(rpc.request), _descriptor(rpc.response)
+        plain_print = plain_printer(response)
         reader = JsonReader(rpc.request, self._pool, elements_max=self._elements_max)
         for binding in bindings(rpc.http, request, response):
             template = binding.template
             plain = PlainReader(request, rpc.typed) if binding.whole and not rpc.columnar else None
             columns = ColumnReader(request, self._elements_max) if binding.whole and rpc.columnar else None
             route = Route(
-                binding.method, template.text, rpc, self._pool, binding, reader, plain, columns, self._aside
+                binding.method,
+                template.text,
+                rpc,
+                self._pool,
+                binding,
+                reader,
+                plain,
+                columns,
+                plain_print,
+                self._aside,
             )
             self._routes.append(route)
             there = self._paths.add(route.method, template, route)
