@@ -43,7 +43,7 @@ class Watch:
                 await self.look()
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # it is raised again
+        except BaseException as error:  # an end must be seen, whatever it is; it is raised again
             self._keep(f"{self._file.path} is not looked at any more, start the server again: {error!r}")
             raise
 
@@ -54,7 +54,7 @@ class Watch:
             await self._use_changes()
         except KeysProblem as problem:
             self._keep(str(problem))
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - whatever a file system does, the next look may find a key revoked
             self._keep(f"{self._file.path} could not be looked at: {error!r}")
 
     async def _use_changes(self) -> None:

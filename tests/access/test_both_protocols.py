@@ -93,7 +93,7 @@ def series(service: str, name: str = "mixed") -> dict[str, Any]:
 
 
 def escaped(text: str) -> str:
-    """Each character of JSON strings as \\uXXXX."""
+    """Each character of JSON strings as an escape of four hexadecimal digits."""
     return "".join(f"\\u{ord(character):04x}" for character in text)
 
 
