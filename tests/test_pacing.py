@@ -32,6 +32,22 @@ async def test_those_who_wait_together_are_let_in_one_by_one() -> None:
     assert asyncio.get_running_loop().time() - began_at >= 0.49
 
 
+async def test_who_comes_later_does_not_overtake() -> None:
+    """Not even with so little that the key would allow it now."""
+    now_s = 0.0
+    bucket = Bucket(100.0, "metrics", lambda: now_s)
+    pacing, key = Pacing(), Caller("c", spend=bucket.take)
+    bucket.take(100)
+    first = asyncio.create_task(pacing.spend(key, 50, 1))
+    await asyncio.sleep(0)
+    now_s = 0.1
+    second = asyncio.create_task(pacing.spend(key, 1, 1))
+    await asyncio.sleep(0)
+    assert not second.done()
+    now_s = 10.0
+    await asyncio.gather(first, second)
+
+
 async def test_what_waits_is_bounded() -> None:
     """Who would be too much is told so, and room that is given back counts."""
     pacing, key = Pacing(bytes_max=100), caller(1.0, asyncio.get_running_loop())

@@ -18,9 +18,24 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-from ingestor.transport.grpc.floods import BURST
+from ingestor.transport.grpc.floods import ANSWER, BURST, LOST_TASK, REFILL_A_SECOND, Budget
 from tests.transport.grpc.kit import framed, serving
 from tests.transport.grpc.raw_h2 import LOG_METRIC, RawClient
+
+
+def test_what_costs_more_leaves_less_and_what_was_earned_is_not_kept() -> None:
+    """Each thing has its price; a second gives back so much, up to the burst and no further."""
+    budget = Budget()
+    budget.spend(LOST_TASK)
+    budget.spend()
+    budget.earn()
+    assert budget.left == BURST - LOST_TASK - 1 + ANSWER
+    budget.spend(2 * BURST)
+    before = budget.left
+    budget.refill(1.5)
+    assert budget.left == before + 1.5 * REFILL_A_SECOND
+    budget.refill(1_000)
+    assert budget.left == BURST
 
 
 async def echo(body: bytes) -> bytes:
