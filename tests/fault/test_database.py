@@ -24,16 +24,19 @@ _EXPECTED = ("until the schema is mended", "the database refuses metrics")
 
 @asynccontextmanager
 async def under_load(
-    trial: Trial, mix: Mix | None = None, database: str = ""
+    trial: Trial, mix: Mix | None = None, database: str = "", before: str = ""
 ) -> AsyncIterator[tuple[Gateway, Load, WireProxy, str]]:
     """A gateway that reaches its database through a proxy, and clients of it; afterwards all is compared.
-    `database` is what to say when the database is made."""
+    `database` is what to say when the database is made, `before` SQL for its tables before there is any load."""
     name = await trial.postgresql.fresh_database(database)
     url = trial.postgresql.url(name)
     async with (
         wire_proxy(trial.postgresql.address) as proxy,
         gateway(trial.home / "gateway", database_url(proxy.address, name), flush_interval="50ms") as server,
     ):
+        if before:
+            await _until(server, lambda ready: ready["status"] == "ready")
+            await trial.postgresql.execute(before, name)
         load = trial.load([server], mix, read_from=url)
         async with load.running():
             await load.until_rows(1)
@@ -170,8 +173,8 @@ POISONS = {
 @pytest.mark.parametrize("poison", POISONS)
 async def test_poison_and_kills_while_it_is_looked_for(trial: Trial, poison: str) -> None:
     """Each poisoned row is in dead_letters, once, each good one in the table, once; kill -9 meanwhile included."""
-    async with under_load(trial, Mix(poisons=["poison-row"], poisoned=0.3)) as (server, load, _proxy, name):
-        await trial.postgresql.execute(POISONS[poison], name)
+    mix = Mix(poisons=["poison-row"], poisoned=0.3)
+    async with under_load(trial, mix, before=POISONS[poison]) as (server, load, _proxy, _name):
         for _ in range(rounds(2, 0.2)):
             await load.until_rows(1)
             await asyncio.sleep(trial.chance.uniform(0.0, 0.8))
