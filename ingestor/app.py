@@ -25,8 +25,7 @@ from ingestor.journals import Journal, disk_journal, memory_journal
 from ingestor.model import Ack, Limits, Rules
 from ingestor.permissions import NEEDS, with_security
 from ingestor.reading import Reads
-from ingestor.series_guard import SeriesGuard
-from ingestor.service import AckPolicy, IngestorService
+from ingestor.service import AckPolicy, IngestorService, SeriesGuard
 from ingestor.settings import Settings
 from ingestor.storage.database import Database
 from ingestor.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError

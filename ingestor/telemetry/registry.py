@@ -277,6 +277,13 @@ class Telemetry(Declaring):
         for protocol, calls_in_flight in in_flight.items():
             self.calls_in_flight.labels(protocol).set_function(calls_in_flight)
 
+    def count_rejected(self, rows: int) -> None:
+        """So many more, by validation. What is taken is counted as received by the queue, in the moment in which it
+        takes it."""
+        if rows:
+            self.received.inc(rows)
+            self.rejected.inc(rows)
+
     def connection_cut_off(self, protocol: str, reason: str) -> None:
         """One more."""
         self.cut_off.labels(protocol, reason).inc()

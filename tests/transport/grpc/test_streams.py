@@ -15,6 +15,7 @@ from grpclib.health.v1.health_pb2 import HealthCheckRequest
 from h2.settings import SettingCodes
 from ingestor_api.analytics.v1 import LogMetricsRequest, LogMetricsResponse, Metric
 
+from ingestor.service.in_hand import InHand
 from tests.gateway import Gateway, gateway
 from tests.transport.grpc.kit import (
     SERVICE,
@@ -293,7 +294,7 @@ async def test_a_server_stream_does_not_hold_up_the_stop(count: int) -> None:
 async def test_what_waits_in_streams_is_bounded(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first waits for room, the second is refused as calls are, and nothing of it taken; with room there is no
     trace of it."""
-    monkeypatch.setattr("ingestor.service._PATIENT_BYTES_MAX", 15_000)
+    monkeypatch.setattr("ingestor.service.waiting.InHand", lambda: InHand(15_000))
     request = framed(batch(*[Metric("s" * 250, "m" * 250, 1.0)] * 20))
     async with (
         without_room(database_url, admission_wait="0", queue_capacity=50, batch_size=50) as full,

@@ -9,7 +9,8 @@ import pytest
 from ingestor.access.rates import Bucket
 from ingestor.caller import Caller
 from ingestor.errors import Overloaded, Unauthenticated, Unavailable
-from ingestor.pacing import Pacing
+from ingestor.service.in_hand import InHand
+from ingestor.service.pacing import Pacing
 
 
 def caller(rate: float, loop: asyncio.AbstractEventLoop) -> Caller:
@@ -18,7 +19,7 @@ def caller(rate: float, loop: asyncio.AbstractEventLoop) -> Caller:
 
 async def test_those_who_wait_together_are_let_in_one_by_one() -> None:
     """In the order in which they came, and each of them, though little is there at once."""
-    pacing, key = Pacing(), caller(200.0, asyncio.get_running_loop())
+    pacing, key = Pacing(InHand()), caller(200.0, asyncio.get_running_loop())
     key.spend(200)
     done: list[int] = []
 
@@ -36,7 +37,7 @@ async def test_who_comes_later_does_not_overtake() -> None:
     """Not even with so little that the key would allow it now."""
     now_s = 0.0
     bucket = Bucket(100.0, "metrics", lambda: now_s)
-    pacing, key = Pacing(), Caller("c", spend=bucket.take)
+    pacing, key = Pacing(InHand()), Caller("c", spend=bucket.take)
     bucket.take(100)
     first = asyncio.create_task(pacing.spend(key, 50, 1))
     await asyncio.sleep(0)
@@ -50,7 +51,7 @@ async def test_who_comes_later_does_not_overtake() -> None:
 
 async def test_what_waits_is_bounded() -> None:
     """Who would be too much is told so, and room that is given back counts."""
-    pacing, key = Pacing(bytes_max=100), caller(1.0, asyncio.get_running_loop())
+    pacing, key = Pacing(InHand(100)), caller(1.0, asyncio.get_running_loop())
     key.spend(1)
     waits = asyncio.create_task(pacing.spend(key, 1, 60))
     await asyncio.sleep(0)
@@ -76,7 +77,7 @@ async def test_a_key_that_ends_is_not_waited_for() -> None:
         if ended:
             raise Unauthenticated("the key was revoked")
 
-    pacing, key = Pacing(), Caller("c", check=check, spend=bucket.take)
+    pacing, key = Pacing(InHand()), Caller("c", check=check, spend=bucket.take)
     waits = asyncio.create_task(pacing.spend(key, 1, 1))
     await asyncio.sleep(0)
     ended = True

@@ -7,25 +7,23 @@ What waits is decoded already, and so counted: it refuses who would be too much,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from weakref import WeakValueDictionary
 
 from ingestor.caller import Caller
-from ingestor.errors import Overloaded, TooFast, Unavailable
+from ingestor.errors import TooFast, Unavailable
+from ingestor.service.in_hand import InHand
 
 # A key that allows so little is not waited for.
 _WAIT_S_MAX = 10.0
 _RETRY_AFTER_S = 1.0
-_BYTES_MAX = 64 * 1024 * 1024
 
 
 class Pacing:
-    """Of all streams of a server; `bytes_max` is what they may hold meanwhile."""
+    """Of all streams of a server; `in_hand` is what they hold meanwhile."""
 
-    def __init__(self, bytes_max: int = _BYTES_MAX) -> None:
-        self._bytes_max = bytes_max
-        self._bytes = 0
+    def __init__(self, in_hand: InHand) -> None:
+        self._in_hand = in_hand
         self._lines: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._closed = asyncio.Event()
 
@@ -45,23 +43,11 @@ class Pacing:
                     raise
             else:
                 return
-        with self.held(size_bytes):
+        with self._in_hand.held(size_bytes):
             if line is None:
                 line = self._lines.setdefault(caller.id, asyncio.Lock())
             async with line:
                 await self._first_in_line(caller, rows)
-
-    @contextmanager
-    def held(self, size_bytes: int) -> Iterator[None]:
-        """Around what a stream waits for, with so many bytes in hand. Raises Overloaded."""
-        if self._bytes + size_bytes > self._bytes_max:
-            msg = "too many streams wait with what they were sent: nothing was taken of this request"
-            raise Overloaded(msg, _RETRY_AFTER_S)
-        self._bytes += size_bytes
-        try:
-            yield
-        finally:
-            self._bytes -= size_bytes
 
     async def _first_in_line(self, caller: Caller, rows: int) -> None:
         while True:
