@@ -1,31 +1,23 @@
 """The composition root: builds every stage and wires them sink-first, starts them, and stops them in reverse.
 
-Nothing else in the package knows two stages at once, and nothing happens before `App.start`.
+With its parts (`fronts`, `journals`, `storing`, `trust`) it alone knows two stages at once, and nothing happens
+before `App.start`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 
 from loguru import logger
 
-from ingestor import __version__, page
-from ingestor.access import Gate, Keys, KeysFile, KeysProblem, Need, Watch
 from ingestor.batching import Backoff
-from ingestor.errors import BadSetting, DataDirProblem
-from ingestor.file_limit import room_for_connections
+from ingestor.errors import DataDirProblem
+from ingestor.fronts import Addresses, Behind, Fronts
 from ingestor.journal import DiskJournal, RequestIds
 from ingestor.journals import Journal, disk_journal, memory_journal
-from ingestor.model import Ack, Limits, Rules
-from ingestor.permissions import NEEDS, with_security
-from ingestor.reading import Reads
-from ingestor.service import AckPolicy, IngestorService, SeriesGuard
 from ingestor.settings import Settings
 from ingestor.storage.database import Database
 from ingestor.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError
@@ -33,32 +25,11 @@ from ingestor.storage.transactions import told_by_nobody
 from ingestor.storing import Storing
 from ingestor.tail import Tail
 from ingestor.telemetry import Health, Telemetry, measure_lag
-from ingestor.telemetry.registry import CONTENT_TYPE
-from ingestor.transport import columns
-from ingestor.transport.bounds import HANDSHAKES_SHARE, Bounds
-from ingestor.transport.grpc import GrpcServer, HealthService, Reflection
-from ingestor.transport.http import Content, HttpServer, Page, documentation, fixed_page, json_page
-from ingestor.transport.observing import Observed
-from ingestor.transport.rpc import ColumnOptions, Descriptors, Rpc
-from ingestor.transport.share import Share
-from ingestor.transport.tls import ALPN_GRPC, ALPN_HTTP, Certificates, State, TlsFiles
-from ingestor.transport.transcoding import Router
-from ingestor.transport.transcoding.openapi import Info, describe
+from ingestor.trust import Trust
 
-_GENERATED = "ingestor_api"
 _EMBEDDED_BACKOFF = Backoff(first_s=1.0)
-_KEYS_PROBLEM = "the file of keys can't be used, and those that were known stay in force: the log says why"
 # Of the time that stopping may take, calls under way get so much at most: the queue needs some, too.
 _CALLS_SHARE = 0.6
-
-
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """Where a started app listens."""
-
-    host: str
-    grpc_port: int
-    http_port: int
 
 
 class App:
@@ -78,10 +49,7 @@ class App:
         self._lost = 0
         self._embedded_problem: str | None = None
         self._journal: Journal | None = None
-        # The page itself tells nothing: what it shows it asks for, with the key that it is given.
-        self._gate = Gate({**NEEDS, **dict.fromkeys((file.path for file in page.files()), Need.NOTHING)})
-        self._keys = Watch(KeysFile(settings.keys_path), self._gate)
-        self._certificates: Certificates | None = None
+        self._trust = Trust(settings, self.telemetry)
         self._tail = Tail(self.telemetry)
         self._storing = Storing(
             settings, self.telemetry, lambda: self.database_url, lambda: self._embedded_problem, self._tail
@@ -102,8 +70,8 @@ class App:
         asyncio.get_running_loop().set_exception_handler(told_by_nobody)
         try:
             self._start_measuring()
-            self._start_tls()
-            self._start_keys()
+            self._ends.callback(self._trust.close)
+            self._trust.begin()
             if self.settings.embedded:
                 await self._start_embedded()
             journal, requests = await self._open_journal()
@@ -112,7 +80,7 @@ class App:
             may_be_gone = isinstance(journal, DiskJournal) and journal.log.database is not None
             await self._storing.begin(journal, may_be_gone=may_be_gone)
             self._ends.push_async_callback(self._drain, journal)
-            return await self._start_fronts(journal, requests, self._health(journal))
+            return await self._start_fronts(journal, requests)
         except BaseException:  # cancelled by Ctrl-C, too: whatever was started must end; it is raised again
             await self.stop(timeout_s=5.0)
             raise
@@ -133,33 +101,6 @@ class App:
     def _start_measuring(self) -> None:
         lag = asyncio.create_task(measure_lag(self.telemetry.loop_lag.observe), name="loop-lag")
         self._ends.callback(lag.cancel)
-
-    def _start_keys(self) -> None:
-        with keys_problems(self.settings):
-            self._keys.begin()
-        check_keys(self.settings, self._gate.keys)
-        watching = asyncio.create_task(self._keys.look_again(), name="keys")
-        self._ends.callback(watching.cancel)
-        self.telemetry.watch_keys(
-            valid=self._gate.valid, problem=lambda: float(self._keys.problem is not None)
-        )
-
-    def _start_tls(self) -> None:
-        """First of all, since wrong files are an operator's mistake that a start should not take long to tell."""
-        if (files := tls_files(self.settings)) is None:
-            return
-        telemetry = self.telemetry
-
-        def told(state: State) -> None:
-            telemetry.tls_expiry.set(state.expires.timestamp())
-            telemetry.tls_reload_failing.set(state.problem is not None)
-
-        self._certificates = Certificates(files, told=told, failed=telemetry.tls_handshake_failures.inc)
-        keeper = asyncio.create_task(self._certificates.keep(), name="tls-keeper")
-        self._ends.callback(keeper.cancel)
-
-    def _context(self, protocols: tuple[str, ...]) -> ssl.SSLContext | None:
-        return None if self._certificates is None else self._certificates.context(protocols)
 
     async def _start_embedded(self) -> None:
         embedded = EmbeddedPostgres(self.settings.data_dir)
@@ -238,66 +179,11 @@ class App:
             self._storing.outage or "the database was too slow",
         )
 
-    async def _start_fronts(self, journal: Journal, requests: RequestIds, health: Health) -> Addresses:
-        settings = self.settings
-        limits = Limits(time_past_max=settings.time_past_max, time_future_max=settings.time_future_max)
-        default = journal.default_level if settings.ack is None else Ack[settings.ack.upper()]
-        acks = AckPolicy(default, settings.commit_wait_max.total_seconds())
-        series = SeriesGuard(
-            settings.series_per_hour_max, dry_run=settings.series_per_hour_dry_run, telemetry=self.telemetry
-        )
-        reads = Reads(self._storing, self._tail, limits)
-        service = IngestorService(
-            journal, requests, Rules(limits), acks=acks, reads=reads, telemetry=self.telemetry, series=series
-        )
-
-        def observe(path: str, protocol: str) -> Observed:
-            return self.telemetry.calls.count(path.removeprefix("/"), protocol).ended
-
-        descriptors = Descriptors.of_package(_GENERATED)
-        native = settings.codecs == "native" and columns.native_available()
-        decoder = columns.NativeDecoder if native else columns.ReferenceDecoder
-        rpcs = descriptors.bind(service, ColumnOptions(decoder, limits.rows_max))
-        watch = HealthService(partial(_serving, health), {rpc.service for rpc in rpcs})
-        # What tells of the server is told of, too.
-        served = [*rpcs, *watch.rpcs()]
-        share = Share(_bounds(settings), self.telemetry.connection_cut_off)
-        grpc = GrpcServer(
-            [*served, *Reflection(descriptors, {rpc.service for rpc in served}).rpcs()],
-            message_bytes_max=settings.message_bytes_max,
-            lane=settings.grpc_lane,
-            observe=observe,
-            gate=self._gate,
-            share=share,
-        )
-        http = HttpServer(
-            Router(rpcs, descriptors.pool, elements_max=limits.rows_max),
-            {**_pages(health, self.telemetry, journal), **_documentation(descriptors, rpcs), **_live_page()},
-            body_bytes_max=settings.message_bytes_max,
-            observe=observe,
-            cors_origins=settings.allowed_origins,
-            gate=self._gate,
-            share=share,
-        )
-        self.telemetry.watch_calls(grpc=lambda: grpc.in_flight, http=lambda: http.in_flight)
-        self._ends.push_async_callback(self._close_fronts, grpc, watch, http)
-        self._ends.callback(service.hurry)
-        grpc_port = await grpc.start(settings.host, settings.grpc_port, self._context(ALPN_GRPC))
-        http_port = await http.start(settings.host, settings.http_port, self._context(ALPN_HTTP))
-        return Addresses(settings.host, grpc_port, http_port)
-
-    async def _close_fronts(self, grpc: GrpcServer, watch: HealthService, http: HttpServer) -> None:
-        """No new calls; those under way are answered, while the worker still makes room for them."""
-        timeout_s = self._left_s() * _CALLS_SHARE
-
-        async def drain_grpc() -> bool:
-            await watch.close()
-            return await grpc.drain(timeout_s)
-
-        answered = await asyncio.gather(drain_grpc(), http.drain(timeout_s))
-        if not all(answered):
-            logger.warning("some calls under way were not answered within DRAIN_TIMEOUT")
-        await asyncio.gather(grpc.close(), http.close())
+    async def _start_fronts(self, journal: Journal, requests: RequestIds) -> Addresses:
+        behind = Behind(journal, requests, self._storing, self._tail, self._health(journal))
+        fronts = Fronts(self.settings, self.telemetry, self._trust.gate, behind)
+        self._ends.push_async_callback(lambda: fronts.close(self._left_s() * _CALLS_SHARE))
+        return await fronts.start(self._trust.context)
 
     def _health(self, journal: Journal) -> Health:
         async def accepting() -> str | None:
@@ -308,10 +194,6 @@ class App:
                 return f"the journal can't be written: {journal.problem}"
             return f"the queue is full ({journal.held_rows} metrics wait)" if journal.full else None
 
-        async def keys() -> str | None:
-            # Who asks needs no key, so that where the file lies and what is in it is for the log alone.
-            return _KEYS_PROBLEM if self._keys.problem is not None else None
-
         health = Health()
         health.add("accepting", accepting)
         health.add("queue", room)
@@ -319,67 +201,8 @@ class App:
         health.add("worker", self._storing.death)
         health.add("database", self._storing.problem, vital=not journal.durable)
         # Those that are known stay in force.
-        health.add("keys", keys, vital=False)
+        health.add("keys", self._trust.problem, vital=False)
         return health
-
-
-@contextmanager
-def keys_problems(settings: Settings) -> Iterator[None]:
-    """Around reading the keys: where they lie in DATA_DIR and can't be reached, that is the problem."""
-    try:
-        yield
-    except KeysProblem as problem:
-        if settings.keys_file is None and isinstance(problem.__cause__, OSError):
-            raise DataDirProblem(str(problem)) from problem
-        raise
-
-
-def check_keys(settings: Settings, keys: Keys | None) -> None:
-    """Raises BadSetting when there are none although a file was named, or others than this machine could call."""
-    if settings.keys_file is not None and not (keys and keys.all):
-        msg = (
-            f"KEYS_FILE {settings.keys_file} has no keys: make one with `ingestor keys create`, or leave KEYS_FILE"
-            " unset, so that callers need none"
-        )
-        raise BadSetting(msg)
-    if not (keys and keys.all) and not (
-        settings.listens_on_loopback or settings.insecure or settings.knows_its_callers
-    ):
-        msg = (
-            f"HOST={settings.host} listens beyond loopback, and {settings.keys_path} has no keys:"
-            " make one with `ingestor keys create`, or put INSECURE=true beside it if the network is private"
-        )
-        raise BadSetting(msg)
-
-
-def tls_files(settings: Settings) -> TlsFiles | None:
-    """What both ports are to speak TLS with; None when they are not."""
-    if settings.tls_cert is None or settings.tls_key is None:
-        return None
-    optional = settings.tls_client_auth == "optional"
-    return TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca, client_optional=optional)
-
-
-def _bounds(settings: Settings) -> Bounds:
-    return Bounds(
-        connections_max=room_for_connections(
-            settings.connections_max,
-            ports=2,
-            beginning=0.0 if settings.tls_cert is None else HANDSHAKES_SHARE,
-        ),
-        header_timeout_s=settings.header_timeout.total_seconds(),
-        request_timeout_s=settings.request_timeout.total_seconds(),
-        send_timeout_s=settings.send_timeout.total_seconds(),
-        idle_s=settings.connection_idle.total_seconds(),
-        age_max_s=settings.connection_age_max.total_seconds(),
-        receive_bytes=settings.receive_bytes,
-        send_bytes=settings.send_bytes,
-    )
-
-
-async def _serving(health: Health) -> bool:
-    """As /readyz has it."""
-    return (await health.look()).status != "not ready"
 
 
 async def to_its_end(cleanup: Awaitable[object]) -> None:
@@ -390,35 +213,6 @@ async def to_its_end(cleanup: Awaitable[object]) -> None:
     except asyncio.CancelledError:
         await task
         raise
-
-
-def _pages(health: Health, telemetry: Telemetry, journal: Journal) -> dict[str, Page]:
-    async def healthz() -> Content:
-        return json_page(200, {"status": "alive"})
-
-    async def readyz() -> Content:
-        looked = await health.look()
-        pending = {"metrics": journal.held_rows, "oldest_age_seconds": round(journal.oldest_age_s(), 3)}
-        body: dict[str, object] = {"status": looked.status, "checks": looked.checks, "pending": pending}
-        if isinstance(journal, DiskJournal):
-            body["journal"] = {"bytes": journal.size_bytes, "room_bytes": journal.room_bytes}
-        return json_page(503 if looked.status == "not ready" else 200, body)
-
-    async def metrics() -> Content:
-        return Content(200, CONTENT_TYPE, telemetry.render())
-
-    return {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics}
-
-
-def _live_page() -> dict[str, Page]:
-    return {path: fixed_page(kind, body, page.HEADERS) for path, kind, body in page.files()}
-
-
-def _documentation(descriptors: Descriptors, rpcs: list[Rpc]) -> dict[str, Page]:
-    info = Info("Analytics ingestor", __version__)
-    files = list(descriptors.files.values())
-    document = describe(files, descriptors.pool, {rpc.path for rpc in rpcs}, info)
-    return documentation(with_security(document))
 
 
 def _countdown(seconds: float) -> Callable[[], float]:

@@ -16,7 +16,7 @@ from loguru import logger
 
 from ingestor import __version__
 from ingestor.access import KeysFile
-from ingestor.app import App, check_keys, keys_problems, tls_files
+from ingestor.app import App
 from ingestor.database_address import database_url
 from ingestor.errors import AddressProblem, DataDirProblem, StartupError
 from ingestor.garbage import collected_aside
@@ -27,6 +27,7 @@ from ingestor.storage.database import inspect, open_database
 from ingestor.storage.embedded import EmbeddedPostgresError, identity
 from ingestor.threads import step_aside
 from ingestor.transport.tls import warnings
+from ingestor.trust import check_keys, keys_problems, tls_files
 
 LOST = 6
 _INTERRUPTED = 130

@@ -18,9 +18,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ingestor.app import Addresses, App, to_its_end
+from ingestor.app import App, to_its_end
 from ingestor.demo_load import send_for_ever
 from ingestor.errors import AddressProblem
+from ingestor.fronts import Addresses
 from ingestor.settings import EMBEDDED, Settings, alone
 from ingestor.storage.database import Database
 from ingestor.telemetry import logs

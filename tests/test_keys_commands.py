@@ -13,10 +13,10 @@ import pytest
 
 from ingestor.access import Keys
 from ingestor.access.secret_text import digest, id_of
-from ingestor.app import check_keys
 from ingestor.cli import main
 from ingestor.errors import BadSetting
 from ingestor.settings import load
+from ingestor.trust import check_keys
 from tests.access.kit import make
 from tests.server_process import ServerProcess, serve
 

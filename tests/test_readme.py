@@ -87,7 +87,7 @@ async def test_the_session_with_keys_can_be_pasted(database_url: str, tmp_path: 
         key = (await made.communicate())[0].decode().strip()
         found = KeysFile(file).read()
         assert found is not None
-        await running.app._keys.look()
+        await running.app._trust.keys.look()
         calls = re.findall(r"\$ (curl .*)\n(.*)\n", session)
         assert len(calls) == 3
         for line, answer in calls:

@@ -66,7 +66,7 @@ class Doors:
     async def replace(self, *keys: Key) -> None:
         """These keys instead, in force."""
         self.file.change(lambda _: keys)
-        await self.running.app._keys.look()
+        await self.running.app._trust.keys.look()
 
 
 @pytest.fixture(params=["true", "false"], ids=["lane", "grpclib"])
@@ -428,7 +428,7 @@ async def test_no_secret_is_ever_logged(doors: Doors) -> None:
         new, text = make("write")
         await doors.replace(*doors.keys.values(), new)
         doors.file.path.write_text(text)
-        await doors.running.app._keys.look()
+        await doors.running.app._trust.keys.look()
     finally:
         logger.remove(ours)
     assert any("stay in force" in line for line in lines)
@@ -439,7 +439,7 @@ async def test_no_secret_is_ever_logged(doors: Doors) -> None:
 async def test_probes_and_the_drain_need_no_key(doors: Doors) -> None:
     """A file that is broken makes the gateway `degraded`, which is ready; stopping ends in order."""
     doors.file.path.write_text("{")
-    await doors.running.app._keys.look()
+    await doors.running.app._trust.keys.look()
     async with doors.running.http.get("/readyz") as response:
         told = await response.json()
         assert (response.status, told["status"]) == (200, "degraded")

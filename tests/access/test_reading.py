@@ -58,7 +58,7 @@ async def reading(
     file.change(lambda _: [make()[0]])
     async with gateway(database_url, keys_file=str(file.path), grpc_lane=request.param) as running:
         made = Reading(running, file)
-        await running.app._keys.look()
+        await running.app._trust.keys.look()
         await made.write()
         yield made
 
@@ -103,7 +103,7 @@ async def test_no_other_service_is_listed(reading: Reading) -> None:
         assert listed == ({MINE} if MINE.startswith(prefix) else set())
     reader, text = make("read")
     reading.file.change(lambda keys: [*keys.all, reader])
-    await running.app._keys.look()
+    await running.app._trust.keys.look()
     page = await stub.list_series(ListSeriesRequest(page_size=1), metadata={"x-api-key": text})
     rest = await stub.list_series(ListSeriesRequest(page_token=page.next_page_token), metadata=reading.sent)
     assert {each.service_name for each in rest.series} <= {MINE}
@@ -134,7 +134,7 @@ async def test_no_other_service_is_tailed(reading: Reading) -> None:
                 lined += [metric["serviceName"] for metric in told["result"]["metrics"]]
             assert (shown, lined) == ([MINE], [MINE])
             reading.file.change(lambda _: [revoked(reading.key), reading.writer])
-            await reading.running.app._keys.look()
+            await reading.running.app._trust.keys.look()
             async with asyncio.timeout(7):  # less than it takes until each is told that nothing happens
                 with pytest.raises(GRPCError) as caught:
                     while True:

@@ -70,8 +70,8 @@ async def test_an_rpc_is_an_annotation_and_a_method(
     """It is served over both protocols, documented, told by reflection and counted, beside the others."""
     monkeypatch.syspath_prepend(tmp_path / "gen")
     api = await generated(tmp_path)
-    monkeypatch.setattr("ingestor.app._GENERATED", PACKAGE)
-    monkeypatch.setattr("ingestor.app.IngestorService", with_the_method(api))
+    monkeypatch.setattr("ingestor.fronts._GENERATED", PACKAGE)
+    monkeypatch.setattr("ingestor.fronts.IngestorService", with_the_method(api))
     async with gateway(database_url, journal="memory") as running:
         await over_grpc(running, api)
         await over_http(running)
