@@ -15,7 +15,7 @@ import pytest
 from ingestor.errors import Overloaded, Unavailable
 from ingestor.journal import DiskJournal, QueueLimits, RequestIds
 from ingestor.journal import backlog as backlog_module
-from ingestor.journal import disk as disk_module
+from ingestor.journal import inlet as inlet_module
 from ingestor.journal.log import JournalFull
 from ingestor.model import Ack, DeadRow, Outcome, Request
 from tests.journal.contract import MANY, JournalContract, batch, settle_all, turns, until, values
@@ -65,7 +65,7 @@ async def test_those_who_come_during_a_sync_share_the_next(tmp_path: Path) -> No
 
 async def test_what_is_written_at_once_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who came first is not kept waiting for the last of many."""
-    monkeypatch.setattr(disk_module, "_GROUP_BYTES_MAX", 3 * batch().size_bytes)
+    monkeypatch.setattr(inlet_module, "_GROUP_BYTES_MAX", 3 * batch().size_bytes)
     async with opened(tmp_path / "journal") as (journal, log):
         log.go.clear()
         for number in range(8):

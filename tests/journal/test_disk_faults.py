@@ -16,7 +16,7 @@ from ingestor.batching import Backoff, BatchWorker, FlushPolicy
 from ingestor.errors import JournalProblem, Overloaded, TooLate, Unavailable
 from ingestor.journal import RequestIds
 from ingestor.journal import backlog as backlog_module
-from ingestor.journal import disk as disk_module
+from ingestor.journal import inlet as inlet_module
 from ingestor.journal.log import JournalFailed
 from ingestor.model import Ack, DeadRow, Delivery, MetricBatch, Outcome, Request, StoredRequest
 from ingestor.telemetry import Telemetry
@@ -29,7 +29,7 @@ REQUEST = Request("", "r", b"f" * 16, 1)
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A failing or full disk is tried again soon."""
-    monkeypatch.setattr(disk_module, "_REST_S", 0.02)
+    monkeypatch.setattr(inlet_module, "_REST_S", 0.02)
 
 
 def unreadable(after: int) -> NoReturn:
