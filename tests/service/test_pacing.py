@@ -8,7 +8,7 @@ import pytest
 
 from ingestor.access.rates import Bucket
 from ingestor.caller import Caller
-from ingestor.errors import Overloaded, Unauthenticated, Unavailable
+from ingestor.errors import Overloaded, TooFast, Unauthenticated, Unavailable
 from ingestor.service.in_hand import InHand
 from ingestor.service.pacing import Pacing
 
@@ -83,3 +83,33 @@ async def test_a_key_that_ends_is_not_waited_for() -> None:
     ended = True
     with pytest.raises(Unauthenticated):
         await waits
+
+
+async def test_a_key_that_allows_too_little_is_not_waited_for() -> None:
+    """Its stream is told at once when to come again, and holds nothing meanwhile."""
+    bucket = Bucket(0.05, "metrics", lambda: 0.0)
+    in_hand = InHand(100)
+    pacing, key = Pacing(in_hand), Caller("c", spend=bucket.take)
+    bucket.take(1)
+    with pytest.raises(TooFast) as refused:
+        await asyncio.wait_for(pacing.spend(key, 1, 100), 5)
+    assert refused.value.retry_after_s > 10
+    with in_hand.held(100), pytest.raises(Overloaded), in_hand.held(1):
+        pass
+
+
+async def test_keys_do_not_wait_for_each_other() -> None:
+    """Each has a line of its own; and who is cancelled at the head of one leaves it to the next."""
+    now_s = 0.0
+    buckets = [Bucket(100.0, "metrics", lambda: now_s) for _ in range(2)]
+    slow, fast = (Caller(name, spend=bucket.take) for name, bucket in zip("ab", buckets, strict=True))
+    pacing = Pacing(InHand())
+    buckets[0].take(100)
+    head, behind = (asyncio.create_task(pacing.spend(slow, 50, 1)) for _ in range(2))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await pacing.spend(fast, 100, 1)
+        now_s = 0.5
+        head.cancel()
+        await behind
+    assert head.cancelled()
