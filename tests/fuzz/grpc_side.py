@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import random
 import re
-import socket
 from collections.abc import Iterator
 
 from hpack import Decoder
 
 from ingestor.transport.grpc import wire
+from tests.fuzz.connection import RECV_BYTES, broken_off, connected, send
 from tests.fuzz.grpc_calls import Call, Calls
 from tests.fuzz.mutations import BINARY
 from tests.fuzz.tally import Tally, Wrong
@@ -20,7 +20,6 @@ from tests.hostile.wire_client import GOAWAY, PREFACE, SETTINGS
 
 _CALLS = 60
 _CONNECTION_CALLS = 6_000
-_ANSWERED_WITHIN_S = 60.0
 _DATA_MAX = 16_384
 # Less of the connection's window than this: it is waited for more.
 _WINDOW_LOW = 32_768
@@ -37,9 +36,7 @@ class Connection:
 
     def __init__(self, port: int, tally: Tally) -> None:
         self._tally = tally
-        self._socket = socket.create_connection(("127.0.0.1", port), _ANSWERED_WITHIN_S)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._send(PREFACE + _WINDOWS)
+        self._socket = connected(port)
         self._decoder = Decoder()
         self._unread = b""
         self._block = b""
@@ -48,6 +45,7 @@ class Connection:
         self._waiting: dict[int, Call] = {}
         self._told_off = False
         self.over = False
+        self._send(PREFACE + _WINDOWS)
 
     def begin(self, calls: Iterator[Call]) -> None:
         """Sends a batch, as much as the window lets through."""
@@ -65,7 +63,7 @@ class Connection:
         """Reads until every call has its end. Raises Wrong."""
         while not self.over and (self._waiting or self._window < _WINDOW_LOW):
             try:
-                data = self._socket.recv(2**18)
+                data = self._socket.recv(RECV_BYTES)
             except TimeoutError:
                 raise Wrong(f"no answer, window {self._window}, to {self._some()}") from None
             except ConnectionError:
@@ -81,24 +79,11 @@ class Connection:
     def break_off(self, data: bytes) -> None:
         """Sends something and no more; the server has to end the connection."""
         self._send(data)
-        try:
-            self._socket.shutdown(socket.SHUT_WR)
-            while self._socket.recv(2**18):
-                pass
-        except TimeoutError:
-            raise Wrong(f"not ended after {data.hex()}") from None
-        except OSError:
-            pass
-        self._socket.close()
+        broken_off(self._socket, data)
         self._tally.cut_off += 1
 
     def _send(self, data: bytes) -> None:
-        try:
-            self._socket.sendall(data)
-        except TimeoutError:
-            raise Wrong(f"not read: {self._some()}") from None
-        except OSError:
-            pass  # why is to be read
+        send(self._socket, data, self._some)
 
     def _ended(self) -> None:
         if self._waiting and not self._told_off:

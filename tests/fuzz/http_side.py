@@ -6,15 +6,14 @@ A request gets a response, or its connection ends after one that said so; anythi
 from __future__ import annotations
 
 import random
-import socket
 from collections.abc import Iterator, Sequence
 
+from tests.fuzz.connection import RECV_BYTES, broken_off, connected, send
 from tests.fuzz.http_requests import Requests
 from tests.fuzz.tally import Tally, Wrong
 
 _REQUESTS = 16
 _CONNECTION_REQUESTS = 2_000
-_ANSWERED_WITHIN_S = 60.0
 # So many batches end with a request that may end the connection.
 _CROOKED = 0.4
 _BODILESS = {204, 304}
@@ -27,8 +26,7 @@ class Connection:
 
     def __init__(self, port: int, tally: Tally) -> None:
         self._tally = tally
-        self._socket = socket.create_connection(("127.0.0.1", port), _ANSWERED_WITHIN_S)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = connected(port)
         self._unread = b""
         self._waiting: list[bytes] = []
         self._sent = 0
@@ -58,27 +56,13 @@ class Connection:
     def break_off(self, data: bytes) -> None:
         """Sends something and no more; the server may answer, and has to end the connection."""
         self._send(data)
-        try:
-            self._socket.shutdown(socket.SHUT_WR)
-            answer = b""
-            while piece := self._socket.recv(2**18):
-                answer = (answer + piece)[:4_000]
-        except TimeoutError:
-            raise Wrong(f"not ended after {data!r}") from None
-        except OSError:
-            answer = b""
-        self._socket.close()
+        answer = broken_off(self._socket, data)
         if answer.startswith((b"HTTP/1.1 500", b"HTTP/1.0 500")):
             raise Wrong(f"{answer[:200]!r} for {data!r}")
         self._tally.cut_off += 1
 
     def _send(self, data: bytes) -> None:
-        try:
-            self._socket.sendall(data)
-        except TimeoutError:
-            raise Wrong(f"not read: {self._waiting}") from None
-        except OSError:
-            pass  # why is to be read
+        send(self._socket, data, lambda: self._waiting)
 
     def _response(self, request: bytes) -> tuple[int, bool]:
         """Its status, and whether the connection ends with it."""
@@ -110,7 +94,7 @@ class Connection:
 
     def _more(self, request: bytes) -> None:
         try:
-            data = self._socket.recv(2**18)
+            data = self._socket.recv(RECV_BYTES)
         except TimeoutError:
             raise Wrong(f"no answer to {request!r}") from None
         except ConnectionError:
