@@ -94,6 +94,10 @@ class RawClient:
         body = await self._reader.readexactly(int(headers.get("Content-Length", 0)))
         return int(first.split()[1]), headers, body
 
+    async def rest(self) -> bytes:
+        """All that still comes, until the server ends the connection."""
+        return await self._reader.read()
+
     async def begin(self) -> None:
         """Begins a call that never ends by itself, and returns when the server reads its body."""
         self.writer.write(POST + b"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -106,8 +110,10 @@ async def raw(port: int, request: bytes = b"") -> AsyncIterator[RawClient]:
     async with asyncio.timeout(10):
         client = RawClient(*await asyncio.open_connection("127.0.0.1", port))
         client.writer.write(request)
-        yield client
-        client.writer.close()
+        try:
+            yield client
+        finally:
+            client.writer.close()
 
 
 @pytest.mark.parametrize("content_type", [None, "application/json", "application/x-www-form-urlencoded"])

@@ -46,18 +46,18 @@ async def test_a_head_that_does_not_come_whole_is_408(begun: bytes) -> None:
                 assert (await client.answer())[0] == 200
             client.writer.write(begun)
             assert (await client.answer())[0] == 408
-            assert await client._reader.read() == b""
+            assert await client.rest() == b""
 
 
 async def test_a_silent_connection_is_closed() -> None:
     """Without a word: there is nothing to answer. One that was answered may be silent for longer."""
     async with serving(share=Share(Bounds(header_timeout_s=0.2))) as (_, port):
         async with raw(port) as client:
-            assert await client._reader.read() == b""
+            assert await client.rest() == b""
         async with raw(port, POST + b"Content-Length: 2\r\n\r\n{}") as client:
             await client.answer()
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(client._reader.read(), 0.6)
+                await asyncio.wait_for(client.rest(), 0.6)
 
 
 @pytest.mark.parametrize("size", [4_000, 120_000])
@@ -70,7 +70,7 @@ async def test_heads_are_bounded_in_all(size: int) -> None:
         status, headers, body = await client.answer()
         assert (status, headers.get("Connection", "close")) == (431, "close")
         assert json.loads(body)["code"] == 8
-        assert await client._reader.read() == b""
+        assert await client.rest() == b""
 
 
 async def test_a_target_that_is_too_long_is_414() -> None:
@@ -135,7 +135,7 @@ async def test_one_connection_more_is_503_or_takes_the_place_of_an_idle_one() ->
         await asyncio.sleep(1.1)  # what counts as idle
         async with raw(port, whole) as third:
             assert (await third.answer())[0] == 200
-        assert await first._reader.read() == b""
+        assert await first.rest() == b""
 
 
 async def test_chunks_that_are_little_but_wrapping_are_413() -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import uvloop
+from loguru import logger
 
-from ingestor.transport.tls import ALPN_HTTP, Certificates, TlsFiles, listen
+from ingestor.transport.tls import ALPN_HTTP, Certificates, TlsFiles, listen, listener
 from ingestor.transport.tls.listener import TlsServer
 from tests.certificates import Pki
 
@@ -99,6 +103,55 @@ def test_who_speaks_no_tls_ends_alone(pki: Pki, run: Any) -> None:
         assert await greeted(pki, port) == b"hello"
         while server.handshakes:
             await asyncio.sleep(0.01)
+        server.close()
+        await server.wait_closed()
+
+    run(scenario())
+
+
+@contextmanager
+def no_file_left() -> Iterator[None]:
+    """This process can open none more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_where_nothing_can_be_accepted_it_is_tried_again(
+    pki: Pki, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said once, and who waits is served as soon as there is an open file for it."""
+    monkeypatch.setattr(listener, "_RETRY_S", 0.02)
+
+    async def scenario() -> None:
+        server, port = await listening(pki, handshakes_max=3)
+        client = socket.socket()
+        client.setblocking(False)
+        said: list[str] = []
+        told = asyncio.Event()
+
+        def tell(line: str) -> None:
+            said.append(line)
+            told.set()
+
+        sink = logger.add(tell, level="WARNING", format="{message}")
+        with no_file_left():
+            await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", port))
+            await told.wait()
+            await asyncio.sleep(0.1)  # some more attempts
+            assert server.handshakes == 0
+        while not server.handshakes:
+            await asyncio.sleep(0.01)
+        assert await greeted(pki, port) == b"hello"
+        logger.remove(sink)
+        [line] = said
+        assert line.startswith("no connection can be accepted: ")
+        client.close()
         server.close()
         await server.wait_closed()
 
