@@ -20,6 +20,7 @@ from ingestor.errors import DatabaseProblem, JournalProblem, StorageError
 from ingestor.journal.directory import DiskDirectory
 from ingestor.journal.inventory import take_inventory
 from ingestor.journal.log import LogLimits, SegmentLog
+from ingestor.journal.segments import is_set_aside
 from ingestor.journal.survey import Exported, Survey, export, survey
 from ingestor.output import say
 from ingestor.settings import Settings
@@ -55,7 +56,7 @@ def verify(settings: Settings) -> int:
         say(f"no journal in {settings.data_dir}")
         return 0
     for name in told.damaged_files:
-        say(f"damaged   {name} was set aside")
+        say(f"damaged   {name}{' was set aside' if is_set_aside(name) else ''}")
     for bad in told.bad:
         what = "are of an append that failed or never ended, or has not yet" if bad.torn else "can't be read"
         kind = "torn" if bad.torn else "damaged"

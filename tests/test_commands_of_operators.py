@@ -112,7 +112,8 @@ async def test_damage_is_found_and_torn_ends_are_no_damage(open_path: Path, data
     file.write_bytes(whole[:200] + bytes([whole[200] ^ 1]) + whole[201:])
     code, out, _ = await run("journal", "verify", cwd=open_path)
     assert code == 1
-    assert "damaged" in out
+    assert out.startswith(f"damaged   {file.name}\n")
+    assert "which are not known to be committed" in out
     code, out, err = await run("journal", "export", cwd=open_path)
     assert (code, len(out.splitlines())) == (1, 2)
     assert err == "ingestor: damaged or missing, and not exported: entries 1\n"

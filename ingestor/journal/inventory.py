@@ -5,6 +5,7 @@ It refuses a directory with anything in it that this journal didn't write: such 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from ingestor.journal import frames
 from ingestor.journal.files import Directory
 from ingestor.journal.frames import HEADER_BYTES, Header, HeaderProblem
 from ingestor.journal.scan import journal_in
-from ingestor.journal.segments import segment_name, sequence_of
+from ingestor.journal.segments import is_set_aside, segment_name, sequence_of
 
 LOCK = "lock"
 
@@ -27,6 +28,11 @@ class Found:
     size_bytes: int
     header: Header | None
     foreign: bool = False
+
+    @property
+    def damaged(self) -> bool:
+        """Whether it was set aside."""
+        return is_set_aside(self.name)
 
     @property
     def cut_short(self) -> bool:
@@ -51,7 +57,7 @@ def take_inventory(directory: Directory) -> list[Found]:
     return [found for found in looked if found is not None]
 
 
-def identity(directory: Directory, found: list[Found]) -> tuple[UUID, UUID | None]:
+def identity(directory: Directory, found: Sequence[Found]) -> tuple[UUID, UUID | None]:
     """The ids of journal and database, as the newest readable header says. Raises JournalProblem, OSError."""
     headers = [item.header for item in found if item.header is not None]
     if not headers:
@@ -99,7 +105,7 @@ def _look(directory: Directory, name: str, sequence: int, size_bytes: int) -> Fo
     return Found(name, sequence, size_bytes, header)
 
 
-def _journal_by_cursors(directory: Directory, found: list[Found]) -> UUID:
+def _journal_by_cursors(directory: Directory, found: Sequence[Found]) -> UUID:
     for item in found:
         file = directory.open_file(item.name)
         try:

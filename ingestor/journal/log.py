@@ -34,8 +34,9 @@ from loguru import logger
 from ingestor.errors import JournalProblem
 from ingestor.journal import frames
 from ingestor.journal.files import Directory
+from ingestor.journal.parts import Gap
 from ingestor.journal.reader import Reader
-from ingestor.journal.recovery import Gap, Recovered, Recovery, recover
+from ingestor.journal.recovery import Recovered, Recovery, recover
 from ingestor.journal.retention import Retention
 from ingestor.journal.segments import Frame, Segment
 from ingestor.model.batch import MetricBatch
@@ -118,9 +119,6 @@ class SegmentLog:
         self._tail = found.tail
         self._last = found.last
         self._committed = found.committed
-        if found.segments:
-            # What was removed had been committed, whatever the last cursor says.
-            self._committed = max(found.committed, self._removed_to())
         self._hinted = found.committed
         self._hinted_at_s = 0.0
         self._leapt_from: int | None = None

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from ingestor.journal.files import Directory, File
 from ingestor.journal.frames import ENTRY, HEADER_BYTES
-from ingestor.journal.recovery import Gap, Recovery, set_aside
+from ingestor.journal.parts import Gap
+from ingestor.journal.recovery import Recovery, set_aside
 from ingestor.journal.segments import Frame, Segment, walk
 from ingestor.journal.tail import Tail
 
@@ -102,4 +103,4 @@ class Reader:
     def _set_aside(self, segment: Segment) -> None:
         if segment is self._tail.segment:
             self._tail.distrust()
-        set_aside(self._directory, segment, self._recovery)
+        segment.name = set_aside(self._directory, segment.name, self._recovery)

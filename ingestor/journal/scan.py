@@ -1,71 +1,78 @@
 """One segment read from end to end: what is good in it, what is missing, where it was cut off.
 
-It changes no file. What a scan means for the journal is the affair of `recovery`.
+It changes no file. What a scan means for the journal is the affair of `parts`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from uuid import UUID
 
 from ingestor.journal import frames
 from ingestor.journal.files import File
 from ingestor.journal.frames import CURSOR, ENTRY, HEAD_BYTES, HEADER_BYTES
-from ingestor.journal.segments import WINDOW_BYTES, Bad, Frame, Segment, walk
+from ingestor.journal.segments import WINDOW_BYTES, Bad, Frame, walk
 
 _IDS_BYTES = 32
 
 
-@dataclass
 class Scan:
-    """`missing` are ranges of positions between good entries; `end` is behind the last good frame, `hint` what
-    the last cursor said, `append_first` the first position of the append that the last entry came with.
-    `scarred` says that bytes before a good frame are bad, `bad_at_end` that bytes behind all good ones are."""
+    """What is in the entries of one file from `first` on, those from `limit` on being void (None: none are).
 
-    end: int = HEADER_BYTES
-    hint: int | None = None
-    append_first: int = 0
-    missing: list[tuple[int, int]] = field(default_factory=list)
-    scarred: bool = False
-    bad_at_end: bool = False
+    `last` is the last good entry's position, `missing` are ranges of positions between good ones; `end` is behind
+    the last good frame, `hint` what the last cursor said, `append_first` the first position of the append that the
+    last entry came with. `scars` are bad bytes before a good frame, `bad_at_end` those behind all good ones.
+    """
 
+    def __init__(self, first: int, limit: int | None) -> None:
+        self.limit = limit
+        self.last = first - 1
+        self.end = HEADER_BYTES
+        self.hint: int | None = None
+        self.append_first = 0
+        self.missing: list[tuple[int, int]] = []
+        self.scars: list[Bad] = []
+        self.bad_at_end: list[Bad] = []
 
-def scan(file: File, seed: int, segment: Segment, limit: int | None) -> Scan:
-    """Fills in what `segment` has (`last`, `end`, marks). Entries from position `limit` on are void. Raises
-    OSError."""
-    result = Scan()
-    for item in walk(file, seed, HEADER_BYTES, segment.size_bytes):
-        if isinstance(item, Bad):
-            result.bad_at_end = True
-        elif item.head.kind == CURSOR:
-            result.hint = item.head.position
-            _good(result, item)
-        elif limit is not None and item.head.position >= limit:
-            break  # and what comes behind it, too
-        elif item.head.position > segment.last:
-            _entry(result, segment, item)
-        else:
-            result.bad_at_end = True
-    segment.end = result.end
-    return result
+    @property
+    def cut_off(self) -> bool:
+        """Whether entries are missing behind the good ones."""
+        return self.limit is not None and self.last + 1 < self.limit
 
+    @property
+    def scarred(self) -> bool:
+        """Whether bytes are bad that an entry or a good frame comes behind, or should; the others are what an
+        append left that failed or never ended."""
+        return bool(self.scars or self.missing or (self.bad_at_end and self.cut_off))
 
-def _entry(result: Scan, segment: Segment, frame: Frame) -> None:
-    position = frame.head.position
-    if position > segment.last + 1:
-        result.missing.append((segment.last + 1, position - 1))
-        result.scarred = True
-    result.append_first = position - frame.head.number
-    segment.mark(position, frame.offset)
-    segment.last = position
-    _good(result, frame)
+    def entries(self, file: File, seed: int, size_bytes: int) -> Iterator[Frame]:
+        """The good ones, in order. All the rest is known once they have been taken. Raises OSError."""
+        for item in walk(file, seed, HEADER_BYTES, size_bytes):
+            if isinstance(item, Bad):
+                self.bad_at_end.append(item)
+            elif item.head.kind == CURSOR:
+                self.hint = item.head.position
+                self._good(item)
+            elif self.limit is not None and item.head.position >= self.limit:
+                return  # and what comes behind it, too
+            elif item.head.position > self.last:
+                self._entry(item)
+                yield item
+            else:
+                self.bad_at_end.append(Bad(item.offset, item.end))
 
+    def _entry(self, frame: Frame) -> None:
+        position = frame.head.position
+        if position > self.last + 1:
+            self.missing.append((self.last + 1, position - 1))
+        self.append_first = position - frame.head.number
+        self.last = position
+        self._good(frame)
 
-def _good(result: Scan, frame: Frame) -> None:
-    result.scarred = result.scarred or result.bad_at_end
-    result.bad_at_end = False
-    result.end = frame.end
+    def _good(self, frame: Frame) -> None:
+        self.scars += self.bad_at_end
+        self.bad_at_end.clear()
+        self.end = frame.end
 
 
 def first_entry(file: File, seed: int, size_bytes: int) -> int | None:

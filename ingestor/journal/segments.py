@@ -34,6 +34,11 @@ def sequence_of(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
+def is_set_aside(name: str) -> bool:
+    """Whether this is what a file is called that is kept for its damage, and never removed by us."""
+    return name.endswith(DAMAGED)
+
+
 class Frame(NamedTuple):
     """A good frame, and where it begins."""
 
@@ -86,8 +91,8 @@ class Segment:
 
     @property
     def damaged(self) -> bool:
-        """Whether it was set aside: kept, and never removed by us."""
-        return self.name.endswith(DAMAGED)
+        """Whether it was set aside."""
+        return is_set_aside(self.name)
 
     @property
     def empty(self) -> bool:

@@ -15,6 +15,8 @@ from ingestor.journal import frames
 from ingestor.journal.directory import DiskDirectory
 from ingestor.journal.frames import Header
 from ingestor.journal.log import LogLimits, Record, SegmentLog
+from ingestor.journal.segments import DAMAGED
+from ingestor.journal.survey import Survey, survey
 from ingestor.model import MetricBatch, Row
 
 MANY = 10**9
@@ -82,13 +84,21 @@ def contents(path: Path) -> dict[str, bytes]:
 
 @contextmanager
 def opened(
-    data_dir: Path, limits: LogLimits = LIMITS, clock: Callable[[], float] = lambda: NOW_S
+    data_dir: Path,
+    limits: LogLimits = LIMITS,
+    clock: Callable[[], float] = lambda: NOW_S,
+    *,
+    looks: bool = True,
 ) -> Iterator[SegmentLog]:
-    """The log in DATA_DIR/journal; closed, with all that it had open."""
+    """The log in DATA_DIR/journal; closed, with all that it had open. Somebody who `looks` at it before finds the
+    same."""
     directory = DiskDirectory.open(data_dir)
     try:
+        looked = survey(directory, whole=False) if looks else None
         log = SegmentLog.open(directory, limits, clock)
         try:
+            if looked is not None:
+                must_agree(looked, log)
             yield log
         finally:
             log.close()
@@ -96,10 +106,28 @@ def opened(
         directory.close()
 
 
+def must_agree(looked: Survey, log: SegmentLog) -> None:
+    """What was found by looking is what the log was opened with."""
+    hint = log.committed_hint
+    assert (looked.committed, looked.last) == (hint, log.last)
+    assert looked.gaps == [(max(gap.first, hint + 1), gap.last) for gap in log.recovery.gaps]
+    # The log names those first that were set aside before.
+    damaged = sorted(each.removesuffix(DAMAGED) for each in log.recovery.damaged)
+    assert [each.removesuffix(DAMAGED) for each in looked.damaged_files] == damaged
+    assert looked.sound == (not looked.gaps and not damaged)
+
+
 def refusal(data_dir: Path) -> str:
     """What is said when the log there can't be opened."""
-    with pytest.raises(JournalProblem) as refused, opened(data_dir):
+    with pytest.raises(JournalProblem) as refused, opened(data_dir, looks=False):
         pass
+    return str(refused.value)
+
+
+def refusal_to_look(data_dir: Path) -> str:
+    """What is said to who only looks."""
+    with pytest.raises(JournalProblem) as refused:
+        survey(DiskDirectory.open(data_dir, create=False), whole=False)
     return str(refused.value)
 
 

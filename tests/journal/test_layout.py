@@ -18,7 +18,7 @@ from loguru import logger
 from ingestor.journal import recovery as recovery_module
 from ingestor.journal.frames import decode_head, encode_entry, seed
 from ingestor.journal.log import Record, SegmentLog
-from ingestor.journal.recovery import Gap
+from ingestor.journal.parts import Gap
 from ingestor.model import MetricBatch, Request, Row
 from ingestor.model.delivery import Placed
 from tests.journal.forgetful_disk import Disk

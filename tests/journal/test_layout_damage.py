@@ -15,7 +15,8 @@ import pytest
 from ingestor.journal import frames
 from ingestor.journal.directory import DiskFile
 from ingestor.journal.frames import Header
-from ingestor.journal.recovery import Gap, Recovery
+from ingestor.journal.parts import Gap
+from ingestor.journal.recovery import Recovery
 from tests.journal.segment_files import (
     JOURNAL,
     contents,
@@ -27,6 +28,7 @@ from tests.journal.segment_files import (
     put,
     record,
     refusal,
+    refusal_to_look,
     segment,
     values,
 )
@@ -153,6 +155,14 @@ def test_a_hole_in_the_very_last_append_is_doubtful(tmp_path: Path) -> None:
         assert values(log) == {1: 1.0, 2: 2.0, 4: 4.0, 5: 5.0}
 
 
+def test_a_hole_in_the_last_append_of_an_earlier_file_is_a_loss(tmp_path: Path) -> None:
+    """It had been synced when the next file was begun."""
+    first = segment(1, 1, entry(1), entry(2), entry(3, number=1))
+    put(tmp_path, broken(first, 2), segment(2, 4, entry(4)))
+    with opened(tmp_path) as log:
+        assert log.recovery.gaps == [Gap(2, 2, name(1), doubtful=False)]
+
+
 def test_damage_to_what_is_committed_is_no_loss(tmp_path: Path) -> None:
     """The file is damaged all the same, and is kept."""
     put(tmp_path, segment(1, 1, entry(1), broken(segment(1, 1, entry(2)), 2)[88:], entry(3), cursor(2)))
@@ -179,6 +189,23 @@ def test_the_end_of_an_earlier_file_that_is_torn_is_damage(tmp_path: Path) -> No
         assert log.recovery.damaged == [aside(2)]
         assert values(log) == {1: 1.0, 2: 2.0, 3: 3.0, 5: 5.0}
     assert contents(path)[aside(2)] == whole[:-1]
+
+
+def test_an_earlier_file_that_ends_too_soon_is_damaged(tmp_path: Path) -> None:
+    """Although what is left of it is good to the last byte, and the next one is there."""
+    path = put(tmp_path, segment(1, 1, entry(1)), segment(2, 3, entry(3)))
+    with opened(tmp_path) as log:
+        assert (log.recovery.gaps, log.recovery.damaged) == ([Gap(2, 2, name(1))], [aside(1)])
+    assert set(contents(path)) == {aside(1), name(2)}
+
+
+def test_two_files_that_were_only_just_being_made_are_remnants(tmp_path: Path) -> None:
+    """The second of two starts that failed could not remove what the first had left: nothing is lost."""
+    path = put(tmp_path, FIRST, bytes(88), b"")
+    with opened(tmp_path) as log:
+        assert (log.recovery.gaps, log.recovery.damaged, log.last) == ([], [], 2)
+        assert log.size_bytes == len(FIRST)
+    assert set(contents(path)) == {name(1)}
 
 
 def test_what_a_file_has_beyond_the_next_ones_beginning_is_void(tmp_path: Path) -> None:
@@ -255,7 +282,7 @@ def test_of_files_that_are_committed_only_headers_are_read(
         return data
 
     monkeypatch.setattr(DiskFile, "read", counted)
-    with opened(tmp_path) as log:
+    with opened(tmp_path, looks=False) as log:
         assert sum(read) <= 5 * 4096 + 2 * len(last)
         assert (log.recovery.gaps, log.recovery.damaged) == ([], [])
         assert (log.first, log.last, log.committed_hint) == (100, 600, 599)
@@ -293,6 +320,7 @@ def test_what_is_not_this_journals_stops_the_start(tmp_path: Path, file: str, da
     before = contents(path)
     for _ in range(2):  # the lock is let go of
         assert refusal(tmp_path).startswith(f"{path}/{says}")
+        assert refusal_to_look(tmp_path) == refusal(tmp_path)
         assert contents(path) == before
 
 
@@ -325,6 +353,7 @@ def test_a_short_foreign_file_is_not_removed(tmp_path: Path, files: tuple[bytes,
     path = put(tmp_path, *files, b"somebody's notes")
     before = contents(path)
     said = refusal(tmp_path)
+    assert said == refusal_to_look(tmp_path)
     assert said.endswith("is no file of the journal's: move it away")
     assert contents(path) == before
 

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from ingestor.journal.log import JournalFailed, JournalFull, LogLimits, Record, SegmentLog
-from ingestor.journal.recovery import Gap
+from ingestor.journal.parts import Gap
 from ingestor.model import MetricBatch, Row
 from tests.journal.forgetful_disk import Disk, Fault
 from tests.journal.segment_files import (

@@ -9,7 +9,7 @@ import pytest
 from ingestor.journal import frames, segments
 from ingestor.journal import scan as scan_module
 from ingestor.journal.frames import Header
-from ingestor.journal.scan import Scan, first_entry, journal_in, scan
+from ingestor.journal.scan import Scan, first_entry, journal_in
 from ingestor.journal.segments import Bad, Frame, Segment, walk
 from tests.journal.forgetful_disk import Disk, OpenFile
 from tests.journal.segment_files import JOURNAL, SEED, cursor, entries_in, entry, name, segment
@@ -24,10 +24,10 @@ def file_of(data: bytes) -> OpenFile:
     return file
 
 
-def scanned(data: bytes, limit: int | None = None) -> tuple[Scan, Segment]:
-    """What is made of them."""
-    found = Segment(name(1), Header(JOURNAL, None, 1, 1, 0, 0, 0), len(data))
-    return scan(file_of(data), SEED, found, limit), found
+def scanned(data: bytes, limit: int | None = None) -> tuple[Scan, list[int]]:
+    """What is made of them, and the positions of what is good."""
+    scan = Scan(1, limit)
+    return scan, [frame.head.position for frame in scan.entries(file_of(data), SEED, len(data))]
 
 
 def broken(data: bytes, position: int, at: int = 10) -> bytes:
@@ -42,44 +42,78 @@ WHOLE = segment(1, 1, entry(1), cursor(1), entry(2), entry(3), entry(4, number=1
 
 def test_a_sound_file_is_read_to_its_end() -> None:
     """The last cursor counts, and where the last append began."""
-    result, found = scanned(WHOLE + cursor(2))
-    assert (result.hint, result.append_first, result.missing) == (2, 3, [])
-    assert (result.scarred, result.bad_at_end) == (False, False)
-    assert (found.last, found.end, result.end) == (4, len(WHOLE + cursor(2)), len(WHOLE + cursor(2)))
+    scan, good = scanned(WHOLE + cursor(2))
+    assert good == [1, 2, 3, 4]
+    assert (scan.hint, scan.append_first, scan.missing) == (2, 3, [])
+    assert (scan.scarred, scan.bad_at_end, scan.cut_off) == (False, [], False)
+    assert (scan.last, scan.end) == (4, len(WHOLE + cursor(2)))
+
+
+def test_a_file_without_entries_has_none() -> None:
+    """Its last position is the one before its first."""
+    scan = Scan(7, None)
+    assert list(scan.entries(file_of(segment(1, 7)), SEED, 88)) == []
+    assert (scan.last, scan.end, scan.hint, scan.scarred, scan.cut_off) == (6, 88, None, False, False)
 
 
 def test_a_position_that_is_skipped_is_a_scar_though_all_bytes_are_good() -> None:
     """Somebody cut the file together."""
-    result, found = scanned(segment(1, 1, entry(1), entry(4)))
-    assert (result.missing, result.scarred, result.bad_at_end) == ([(2, 3)], True, False)
-    assert found.last == 4
+    scan, good = scanned(segment(1, 1, entry(1), entry(4)))
+    assert (good, scan.missing, scan.scarred) == ([1, 4], [(2, 3)], True)
+    assert (scan.scars, scan.bad_at_end) == ([], [])
+
+
+def test_a_position_that_comes_again_is_bad_bytes() -> None:
+    """The first of the two counts."""
+    data = segment(1, 1, entry(1), entry(2), entry(2, 9.0), entry(1, 9.0), entry(3))
+    scan, good = scanned(data)
+    again = len(entry(1)) * 2 + 88
+    assert good == [1, 2, 3]
+    assert scan.scars == [Bad(again, again + ENTRY_BYTES), Bad(again + ENTRY_BYTES, again + 2 * ENTRY_BYTES)]
+    assert (scan.missing, scan.bad_at_end, scan.scarred) == ([], [], True)
 
 
 def test_bad_bytes_before_good_ones_are_a_scar_and_behind_them_an_end() -> None:
     """The one is damage, the other what an append left."""
-    result, _ = scanned(broken(WHOLE, 2))
-    assert (result.missing, result.scarred, result.bad_at_end) == ([(2, 2)], True, False)
-    result, found = scanned(broken(WHOLE, 4))
-    assert (result.missing, result.scarred, result.bad_at_end) == ([], False, True)
-    assert (found.last, found.end) == (3, entries_in(WHOLE)[3][1])
-    result, _ = scanned(broken(broken(WHOLE, 2), 4))
-    assert (result.missing, result.scarred, result.bad_at_end) == ([(2, 2)], True, True)
-    result, _ = scanned(broken(WHOLE, 4) + cursor(3))
-    assert (result.scarred, result.bad_at_end) == (True, False)
+    places = entries_in(WHOLE)
+    scan, _ = scanned(broken(WHOLE, 2))
+    assert (scan.missing, scan.scars, scan.bad_at_end) == ([(2, 2)], [Bad(*places[2])], [])
+    scan, _ = scanned(broken(WHOLE, 4))
+    assert (scan.missing, scan.scars, scan.bad_at_end) == ([], [], [Bad(*places[4])])
+    assert (scan.last, scan.end, scan.scarred) == (3, places[3][1], False)
+    scan, _ = scanned(broken(broken(WHOLE, 2), 4))
+    assert (scan.missing, scan.scars, scan.bad_at_end) == ([(2, 2)], [Bad(*places[2])], [Bad(*places[4])])
+    scan, _ = scanned(broken(WHOLE, 4) + cursor(3))
+    assert (scan.missing, scan.scars, scan.bad_at_end) == ([], [Bad(*places[4])], [])
+    assert (scan.scarred, scan.end) == (True, len(WHOLE + cursor(3)))
 
 
 def test_what_is_void_is_not_looked_at() -> None:
     """Nor is what comes behind it: a cursor of an append that failed may say anything."""
-    result, found = scanned(WHOLE + cursor(9), limit=4)
-    assert (result.hint, found.last, found.end) == (1, 3, entries_in(WHOLE)[3][1])
-    assert (result.scarred, result.bad_at_end) == (False, False)
+    scan, good = scanned(WHOLE + cursor(9), limit=4)
+    assert (scan.hint, good, scan.end) == (1, [1, 2, 3], entries_in(WHOLE)[3][1])
+    assert (scan.scarred, scan.bad_at_end, scan.cut_off) == (False, [], False)
+
+
+def test_what_should_come_before_the_limit_is_cut_off() -> None:
+    """Whatever the bytes behind the good ones are; without a limit nobody knows of any."""
+    assert not scanned(WHOLE, limit=5)[0].cut_off
+    assert scanned(WHOLE, limit=6)[0].cut_off
+    assert scanned(broken(WHOLE, 4), limit=5)[0].cut_off
+    assert not scanned(broken(WHOLE, 4), limit=4)[0].cut_off
+    assert not scanned(broken(WHOLE, 4))[0].cut_off
+    assert scanned(broken(WHOLE, 4), limit=5)[0].scarred, "bad bytes in place of an entry"
+    assert not scanned(WHOLE, limit=6)[0].scarred, "it may have been in another file"
 
 
 def test_where_entries_begin_is_remembered_every_64_kib() -> None:
     """What is read later is searched for from there."""
     data = segment(1, 1, *(entry(position) for position in range(1, 1_001)))
-    _, found = scanned(data)
     places = entries_in(data)
+    found = Segment(name(1), Header(JOURNAL, None, 1, 1, 0, 0, 0), len(data))
+    for position, (offset, _) in places.items():
+        found.mark(position, offset)
+    found.last, found.end = 1_000, len(data)
     offsets = {found.offset_before(position) for position in range(1, 1_001)}
     assert len(offsets) == 1 + (len(data) - 88) // (64 * 1024 + ENTRY_BYTES)
     for position in range(1, 1_001):

@@ -76,12 +76,15 @@ def test_what_a_restored_database_lacks_is_pending(tmp_path: Path, *, rolls: boo
 
 
 def test_a_file_without_entries_says_where_the_next_one_comes(tmp_path: Path) -> None:
-    """Although the database turns out not to have what it was begun behind."""
+    """What came before it isn't here any more: it was committed, although the last cursor says less."""
     log = opened(tmp_path)
     log.skip_to(7)
     log.rewound(0)
     log.close()
-    assert (looked(tmp_path).last, looked(tmp_path).committed) == (7, 0)
+    assert (looked(tmp_path).last, looked(tmp_path).committed) == (7, 7)
+    log = opened(tmp_path)
+    assert (log.last, log.committed_hint) == (7, 7)
+    log.close()
 
 
 def test_positions_that_were_leapt_over_are_no_gap(tmp_path: Path) -> None:
