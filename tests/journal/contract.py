@@ -241,3 +241,9 @@ class JournalContract(ABC):
             found += [(before + each.first, each.rows, each.request) for each in entry.requests]
             before += entry.batch.rows
         assert found == [(0, 2, requests[0]), (2, 3, requests[1])]
+
+    async def test_an_entry_of_nameless_requests_names_none(self) -> None:
+        """There is nothing to look up for them."""
+        journal = await self.make(limits())
+        await journal.offer(batch(2), self.ack)
+        assert [tuple(entry.requests) for entry in await journal.read(MANY)] == [()]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ingestor.errors import Overloaded, Unavailable
 from ingestor.journal import MemoryJournal, QueueLimits, RequestIds
 from ingestor.model import Ack, DeadRow, Entry, Outcome
-from tests.journal.contract import MANY, JournalContract, batch, limits, settle_all, turns
+from tests.journal.contract import MANY, JournalContract, batch, limits, settle_all, turns, values
 
 
 class TestMemoryJournal(JournalContract):
@@ -65,6 +65,42 @@ class TestBounds:
         with pytest.raises(Overloaded):
             await journal.offer(batch(), Ack.QUEUED)
         assert journal.held_bytes == 2 * size
+
+    async def test_bytes_are_freed_by_settling(self) -> None:
+        """As rows are: those of what was settled, and no others."""
+        size = batch().size_bytes
+        journal = self.make(limits(size=3 * size))
+        for _ in range(3):
+            await journal.offer(batch(), Ack.QUEUED)
+        await journal.settle(await journal.read(2), Outcome())
+        assert (journal.held_rows, journal.held_bytes, journal.held_entries) == (1, size, 1)
+        for _ in range(2):
+            await journal.offer(batch(), Ack.QUEUED)
+        with pytest.raises(Overloaded):
+            await journal.offer(batch(), Ack.QUEUED)
+        await settle_all(journal)
+        assert (journal.held_rows, journal.held_bytes, journal.held_entries) == (0, 0, 0)
+
+    async def test_room_is_freed_by_rewinding_over_what_is_stored(self) -> None:
+        """Who waits for it comes in at once; what has to be read again keeps its room."""
+        size = batch().size_bytes
+        journal = self.make(limits(rows=4, wait_s=30))
+        for value in (1.0, 2.0, 3.0, 4.0):
+            await journal.offer(batch(1, value), Ack.QUEUED)
+        waiting = asyncio.create_task(journal.offer(batch(2, 5.0), Ack.QUEUED))
+        await turns()
+        assert journal.waiting_offers == 1
+        await journal.read(1)
+        await journal.read(2)
+        assert (journal.waiting_rows, journal.held_entries) == (1, 4)
+        assert await journal.rewind(2) == -2
+        await asyncio.wait_for(waiting, 5)
+        assert (journal.waiting_rows, journal.held_rows, journal.held_entries) == (4, 4, 3)
+        assert journal.held_bytes == 2 * size + batch(2).size_bytes
+        entries = await journal.read(MANY)
+        assert values(entries) == [3.0, 4.0, 5.0, 5.0]
+        await journal.settle(entries, Outcome())
+        assert (journal.held_rows, journal.held_bytes, journal.held_entries) == (0, 0, 0)
 
     async def test_an_offer_waits_for_room(self) -> None:
         """With an admission wait, room that comes in time is used, first come first served."""
@@ -186,6 +222,52 @@ async def test_the_age_is_that_of_the_oldest_unread_entry() -> None:
     assert journal.oldest_age_s() == 3
     await journal.settle(entries, Outcome())
     assert journal.oldest_age_s() == 0
+
+
+async def test_one_read_takes_a_bounded_number_of_entries() -> None:
+    """However few rows they have: the event loop would stand still for as long as they are moved."""
+    journal = MemoryJournal(limits())
+    one = batch()
+    for _ in range(50_001):
+        await journal.offer(one, Ack.QUEUED)
+    assert len(await journal.read(MANY)) == 50_000
+    assert journal.waiting_rows == 1
+    assert [entry.position for entry in await journal.read(MANY)] == [50_001]
+
+
+async def test_a_closed_queue_says_so_and_lets_nobody_sleep() -> None:
+    """Not even who comes to wait once it is closed."""
+    journal = MemoryJournal(limits())
+    closed = [journal.closed]
+    journal.close()
+    closed.append(journal.closed)
+    assert closed == [False, True]
+    await asyncio.wait_for(journal.wait(1, None), 5)
+
+
+async def test_it_promises_no_more_than_it_keeps() -> None:
+    """Nothing of it outlives the process."""
+    journal = MemoryJournal(limits())
+    assert not journal.durable
+    assert journal.levels == frozenset((Ack.QUEUED, Ack.COMMITTED))
+    assert journal.default_level is Ack.QUEUED
+
+
+async def test_a_server_that_stops_says_so_first() -> None:
+    """The next one may have room for what would never fit here."""
+    journal = MemoryJournal(limits(rows=1))
+    journal.close()
+    with pytest.raises(Unavailable):
+        await journal.offer(batch(2), Ack.QUEUED)
+
+
+async def test_a_queue_of_whole_metrics_is_full_to_the_last() -> None:
+    """What it says of itself while there is room for one more, and when there is none."""
+    journal = MemoryJournal(limits(rows=2))
+    await journal.offer(batch(), Ack.QUEUED)
+    assert (journal.full, journal.pressed) == (False, False)
+    await journal.offer(batch(), Ack.QUEUED)
+    assert (journal.full, journal.pressed) == (True, False)
 
 
 async def test_what_is_taken_is_told() -> None:
