@@ -23,8 +23,8 @@ from ingestor.garbage import collected_aside
 from ingestor.journal.directory import DiskDirectory
 from ingestor.output import say
 from ingestor.settings import Settings, misspelt
-from ingestor.storage.database import inspect, open_database
 from ingestor.storage.embedded import EmbeddedPostgresError, identity
+from ingestor.storage.opening import inspect, open_database
 from ingestor.threads import step_aside
 from ingestor.transport.tls import warnings
 from ingestor.trust import check_keys, keys_problems, tls_files

@@ -16,8 +16,8 @@ from ingestor.database_address import database_url
 from ingestor.errors import BadSetting, DatabaseProblem, StorageError
 from ingestor.output import say
 from ingestor.settings import Settings
-from ingestor.storage.database import open_as_it_is
 from ingestor.storage.letters import Letter, Letters
+from ingestor.storage.opening import open_as_it_is
 
 SOME_STAYED = 1
 _REASON_SHOWN_MAX = 100

@@ -24,7 +24,7 @@ from ingestor.journal.segments import is_set_aside
 from ingestor.journal.survey import Exported, Survey, export, survey
 from ingestor.output import say
 from ingestor.settings import Settings
-from ingestor.storage.database import open_database
+from ingestor.storage.opening import open_database
 
 DAMAGED = 1
 _EXPORTED_METRICS_MAX = 1_000

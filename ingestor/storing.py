@@ -25,7 +25,8 @@ from ingestor.model.delivery import NOTHING
 from ingestor.model.questions import MetricPoint, MetricQuestion, SeriesQuestion, StoredSeries
 from ingestor.settings import Settings
 from ingestor.storage.copy import ReferenceEncoder
-from ingestor.storage.database import Database, open_database
+from ingestor.storage.database import Database
+from ingestor.storage.opening import open_database
 from ingestor.storage.reading import DatabaseReader, ReadLimits
 from ingestor.storage.repository import MetricRepository
 from ingestor.telemetry import Telemetry

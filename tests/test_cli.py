@@ -17,7 +17,7 @@ import pytest
 from ingestor import __version__
 from ingestor.errors import DatabaseProblem
 from ingestor.settings import Settings
-from ingestor.storage.database import inspect
+from ingestor.storage.opening import inspect
 from tests.server_process import ROOT, begin, environment, run, serve
 
 GOOD = b'{"serviceName":"s","metricName":"m","value":1}'

@@ -20,7 +20,7 @@ from ingestor.journal.log import LogLimits, Record, SegmentLog
 from ingestor.journal_commands import adopt
 from ingestor.model import MetricBatch, Row
 from ingestor.settings import Settings
-from ingestor.storage.database import open_database
+from ingestor.storage.opening import open_database
 from tests.server_process import COMMAND, ServerProcess, environment, run, serve
 
 JSON = {"Content-Type": "application/json"}

@@ -9,7 +9,7 @@ import pytest
 
 from ingestor.errors import BadSetting
 from ingestor.settings import Settings, alone, load, parse_duration, unknown_variables
-from ingestor.storage.database import redacted
+from ingestor.storage.explaining import redacted
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from benchmarks.workload import Workload
 from ingestor.model import Delivery, MetricBatch
 from ingestor.storage.column_store import DIRECT, usable
 from ingestor.storage.copy import NativeEncoder, ReferenceEncoder, native_available
-from ingestor.storage.database import open_database
+from ingestor.storage.opening import open_database
 from ingestor.storage.series import by_series, series_codes
 
 SERVICE = "/analytics.v1.AnalyticsService"

@@ -21,7 +21,7 @@ from benchmarks.end_to_end import Case
 from benchmarks.processes import fresh_database, ingestor
 from ingestor.model import Delivery, MetricBatch
 from ingestor.model.batch import SCHEMA
-from ingestor.storage.database import open_database
+from ingestor.storage.opening import open_database
 from ingestor.timestamps import microseconds
 
 SERIES, DAYS = 100, 7

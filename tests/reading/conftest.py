@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from ingestor.storage.database import Database, open_database
+from ingestor.storage.database import Database
+from ingestor.storage.opening import open_database
 from ingestor.storage.reading import DatabaseReader, ReadLimits
 from tests.conftest import TIMESCALE, fresh_database
 from tests.storage.deliveries import Gateway

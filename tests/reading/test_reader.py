@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from ingestor.errors import Invalid, Overloaded, TooSlow, Unavailable
 from ingestor.model import MetricBatch, Row, label_set
 from ingestor.model.questions import Aggregation, MetricQuestion, SeriesQuestion, StoredSeries
-from ingestor.storage.database import open_database
 from ingestor.storage.migrate import migrations
+from ingestor.storage.opening import open_database
 from ingestor.storage.reading import ReadLimits
 from ingestor.timestamps import from_micros, microseconds
 from tests.conftest import fresh_database

@@ -17,7 +17,8 @@ import asyncpg
 
 from ingestor.model import DeadRow, Delivery, MetricBatch, Outcome, Placed, Request, Row
 from ingestor.model.delivery import NOTHING
-from ingestor.storage.database import REQUEST_ID_WINDOW_S, Database, open_database
+from ingestor.storage.database import REQUEST_ID_WINDOW_S, Database
+from ingestor.storage.opening import open_database
 from ingestor.timestamps import microseconds
 
 Reader: TypeAlias = "asyncpg.Connection[asyncpg.Record]"

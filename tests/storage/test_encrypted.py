@@ -15,8 +15,8 @@ import pytest
 
 from ingestor.errors import DatabaseProblem
 from ingestor.settings import load
-from ingestor.storage.database import inspect
 from ingestor.storage.embedded import identity
+from ingestor.storage.opening import inspect
 from tests.certificates import Pki
 from tests.fault.harness.ports import free_port
 from tests.gateway import gateway

@@ -10,8 +10,9 @@ import pytest
 
 from ingestor.errors import DatabaseProblem
 from ingestor.model import MetricBatch, Row, label_set
-from ingestor.storage.database import inspect, open_database, redacted
+from ingestor.storage.explaining import redacted
 from ingestor.storage.migrate import migrations
+from ingestor.storage.opening import inspect, open_database
 from ingestor.timestamps import microseconds
 from tests.storage.deliveries import Gateway
 

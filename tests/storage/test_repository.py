@@ -10,7 +10,8 @@ import pytest
 
 from ingestor.errors import SchemaProblem, StorageUnavailable
 from ingestor.model import MetricBatch, Row, label_set
-from ingestor.storage.database import Database, open_database
+from ingestor.storage.database import Database
+from ingestor.storage.opening import open_database
 from ingestor.timestamps import microseconds
 from tests.storage.deliveries import NOW, Gateway, Reader
 

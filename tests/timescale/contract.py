@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from ingestor.storage.database import facts
+from ingestor.storage.facts import facts
 from ingestor.storage.migrate import migrate, migrations
 from ingestor.storage.transactions import Pool
 

@@ -16,7 +16,8 @@ from loguru import logger
 from ingestor.errors import DatabaseProblem
 from ingestor.model import MetricBatch, Row, label_set
 from ingestor.storage.column_store import usable
-from ingestor.storage.database import Database, open_database
+from ingestor.storage.database import Database
+from ingestor.storage.opening import open_database
 from ingestor.storage.series import ROWS_PER_SERIES_MIN, arranged
 from ingestor.telemetry import Telemetry
 from ingestor.timestamps import microseconds

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 import asyncpg
 import pytest
 
-from ingestor.storage.database import facts
+from ingestor.storage.facts import facts
 from ingestor.storage.migrate import migrate
 from ingestor.storage.transactions import AnyConnection, Pool
 from tests.npm import Missing

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from ingestor.model import MetricBatch, Row
-from ingestor.storage.database import open_database
+from ingestor.storage.opening import open_database
 from ingestor.timestamps import microseconds
 from tests.conftest import fresh_database
 from tests.storage.deliveries import Gateway

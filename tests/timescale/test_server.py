@@ -17,8 +17,8 @@ import pytest
 
 from ingestor.errors import DatabaseProblem
 from ingestor.model import MetricBatch, Row, label_set
-from ingestor.storage.database import open_database
 from ingestor.storage.migrate import migrate, migrations
+from ingestor.storage.opening import open_database
 from ingestor.storage.transactions import AnyConnection, Pool
 from ingestor.timestamps import microseconds
 from tests.conftest import TIMESCALE, fresh_database
