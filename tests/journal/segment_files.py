@@ -82,6 +82,18 @@ def contents(path: Path) -> dict[str, bytes]:
     return {each.name: each.read_bytes() for each in path.iterdir() if each.name != "lock"}
 
 
+def aside(sequence: int) -> str:
+    """The name of a file that is kept for its damage."""
+    return name(sequence) + ".damaged"
+
+
+def broken(data: bytes, position: int) -> bytes:
+    """The file with one byte of that entry changed."""
+    begin, end = entries_in(data)[position]
+    at = (begin + end) // 2
+    return data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :]
+
+
 @contextmanager
 def opened(
     data_dir: Path,
@@ -136,3 +148,7 @@ def values(log: SegmentLog, after: int = 0) -> dict[int, float]:
     found: Sequence[Record] = log.read(after, MANY, MANY)
     assert [each.position for each in found] == sorted({each.position for each in found})
     return {each.position: each.batch.columns.column("value").to_pylist()[0] for each in found}
+
+
+FIRST = segment(1, 1, entry(1), cursor(0), entry(2))
+"""A file of two entries."""

@@ -1,0 +1,138 @@
+"""What the log makes of whole files that are missing, or have nothing in them.
+
+What is missing is named by its positions, no more and no fewer, and only as far as the database may not have it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ingestor.journal import frames
+from ingestor.journal.frames import Header
+from ingestor.journal.parts import Gap
+from ingestor.journal.recovery import Recovery
+from tests.journal.segment_files import (
+    FIRST,
+    JOURNAL,
+    aside,
+    broken,
+    contents,
+    entry,
+    name,
+    opened,
+    put,
+    record,
+    segment,
+    values,
+)
+
+
+@pytest.mark.parametrize("missing", [[2], [2, 3]], ids=["one", "two"])
+def test_files_that_are_missing_in_between_are_one_exact_gap(tmp_path: Path, missing: list[int]) -> None:
+    """Their neighbours say what they had. Nothing that is there is to blame, so nothing is set aside."""
+    last = missing[-1] * 2
+    path = put(tmp_path, FIRST, segment(2, 3, entry(3), entry(4)), segment(3, 5, entry(5), entry(6)))
+    (path / name(4)).write_bytes(segment(4, 7, entry(7)))
+    for sequence in missing:
+        (path / name(sequence)).unlink()
+    left = contents(path)
+    with opened(tmp_path) as log:
+        assert log.recovery.gaps == [Gap(3, last, name(2))]
+        assert log.recovery.damaged == []
+        assert values(log) == {position: position for position in (1, 2, *range(last + 1, 8))}
+    assert contents(path) == left
+
+
+def test_a_damaged_end_takes_the_blame_for_a_missing_file_behind_it(tmp_path: Path) -> None:
+    """Which of the missing entries were in which file isn't known; the one that is damaged is kept."""
+    path = put(tmp_path, broken(FIRST, 2), b"", segment(3, 4, entry(4)))
+    (path / name(2)).unlink()
+    with opened(tmp_path) as log:
+        assert (log.recovery.gaps, log.recovery.damaged) == ([Gap(2, 3, name(1))], [aside(1)])
+        assert values(log) == {1: 1.0, 4: 4.0}
+
+
+def test_a_missing_file_whose_entries_the_database_has_is_no_loss(tmp_path: Path) -> None:
+    """Retention would have removed it anyway."""
+    path = put(tmp_path, FIRST, b"", segment(3, 5, entry(5), committed=4))
+    (path / name(2)).unlink()
+    with opened(tmp_path) as log:
+        assert (log.recovery.gaps, log.recovery.damaged) == ([], [])
+        assert values(log, 4) == {5: 5.0}
+
+
+def test_a_file_that_is_missing_at_the_beginning_is_told_when_the_database_says_what_it_has(
+    tmp_path: Path,
+) -> None:
+    """The log itself can't know: it looks as if it had been committed and removed."""
+    path = put(tmp_path, FIRST, segment(2, 3, entry(3)))
+    (path / name(1)).unlink()
+    with opened(tmp_path) as log:
+        assert (log.first, log.last, log.recovery.gaps) == (3, 3, [])
+        assert log.rewound(2) is None
+        assert log.rewound(1) == (2, 2)
+        assert log.rewound(0) == (1, 2)
+
+
+@pytest.mark.parametrize("zeros", [True, False])
+def test_an_empty_file_in_between_that_nothing_is_missing_for_is_removed(tmp_path: Path, zeros: bool) -> None:
+    """A file whose header was never written, and behind which another was begun. It is as long as a header at
+    most; a longer one may have had something, and is kept."""
+    data = bytes(88) if zeros else b""
+    path = put(tmp_path, FIRST, data, segment(3, 3, entry(3)))
+    with opened(tmp_path) as log:
+        assert (log.recovery.gaps, log.recovery.damaged) == ([], [])
+        assert values(log) == {1: 1.0, 2: 2.0, 3: 3.0}
+    assert set(contents(path)) == {name(1), name(3)}
+
+
+@pytest.mark.parametrize(
+    ("size", "first", "gaps"), [(89, 3, []), (88, 4, [Gap(3, 3, name(2))]), (200, 5, [Gap(3, 4, name(2))])]
+)
+def test_a_file_of_zeros_that_may_have_had_something_is_kept(
+    tmp_path: Path, size: int, first: int, gaps: list[Gap]
+) -> None:
+    """Because it is too long to be only a header, or because something is missing where it stands."""
+    path = put(tmp_path, FIRST, bytes(size), segment(3, first, entry(first)))
+    with opened(tmp_path) as log:
+        assert (log.recovery.gaps, log.recovery.damaged) == (gaps, [aside(2)])
+        assert values(log) == {1: 1.0, 2: 2.0, first: float(first)}
+    assert set(contents(path)) == {name(1), aside(2), name(3)}
+
+
+def test_a_newest_file_of_zeros_counts_as_one_entry(tmp_path: Path) -> None:
+    """How many it had nobody can say, but it had some; and that position isn't given out again."""
+    path = put(tmp_path, FIRST, bytes(200))
+    with opened(tmp_path) as log:
+        assert log.recovery.gaps == [Gap(3, 3, name(2))]
+        assert log.recovery.damaged == [aside(2)]
+        log.append([record(4)])
+        assert values(log) == {1: 1.0, 2: 2.0, 4: 4.0}
+    assert set(contents(path)) == {name(1), aside(2), name(3)}
+
+
+def test_what_a_leap_left_out_is_not_missing(tmp_path: Path) -> None:
+    """Also when nothing of the file that leapt can be read: what it had is lost, and the next one is sound."""
+    far = 10**12
+    leapt = frames.encode_header(Header(JOURNAL, None, 2, far, 2, 0, 0)) + entry(far)
+    after = segment(3, far + 1, entry(far + 1))
+    put(tmp_path, FIRST, leapt, after)
+    with opened(tmp_path) as log:
+        assert values(log) == {1: 1.0, 2: 2.0, far: float(far), far + 1: float(far + 1)}
+        assert (log.recovery.gaps, log.recovery.damaged) == ([], [])
+    (tmp_path / "journal" / name(2)).write_bytes(broken(leapt, far))
+    with opened(tmp_path) as log:
+        assert values(log) == {1: 1.0, 2: 2.0, far + 1: float(far + 1)}
+        assert (log.recovery.gaps, log.recovery.damaged) == ([Gap(far, far, name(2))], [aside(2)])
+
+
+def test_a_gap_is_known_only_when_all_of_it_is() -> None:
+    """One that reaches beyond what was told is told, too."""
+    recovery = Recovery()
+    assert recovery.note(Gap(5, 9, name(1)))
+    for first, last in ((5, 9), (6, 8), (5, 5)):
+        assert not recovery.note(Gap(first, last, name(2)))
+    for first, last in ((4, 9), (5, 10), (20, 21)):
+        assert recovery.note(Gap(first, last, name(2)))

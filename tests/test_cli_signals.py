@@ -1,0 +1,136 @@
+"""How the command ends when it is told to: what is acknowledged is stored, what has begun is undone, and the exit
+code says how it went."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import aiohttp
+import asyncpg
+import pytest
+
+from tests.server_process import begin, environment, serve
+
+GOOD = b'{"serviceName":"s","metricName":"m","value":1}'
+
+
+@pytest.mark.parametrize("numbers", [[signal.SIGINT], [signal.SIGHUP] * 2, [signal.SIGTERM] * 2])
+async def test_a_signal_stores_what_is_queued(
+    tmp_path: Path, database_url: str, numbers: list[signal.Signals]
+) -> None:
+    """Ctrl-C, a closed terminal (whose shell says it, too), SIGTERM (which `timeout` sends twice):
+    what was acknowledged is in the database when the process ends with 0."""
+    async with serve(tmp_path, database_url=database_url, flush_interval="1h") as server:
+        async with aiohttp.ClientSession() as http:
+            await http.post(f"http://127.0.0.1:{server.http_port}/v1/metrics", data=GOOD)
+        for number in numbers:
+            server.process.send_signal(number)
+        assert await server.ended() == 0
+    connection = await asyncpg.connect(database_url)
+    assert await connection.fetchval("SELECT count(*) FROM metrics") == 1
+    await connection.close()
+
+
+async def test_what_could_not_be_stored_is_said_and_exit_code_6(tmp_path: Path, database_url: str) -> None:
+    """A database that takes nothing until DRAIN_TIMEOUT is over: the loss is counted, logged, and in the code."""
+    flags = {
+        "database_url": database_url,
+        "journal": "memory",
+        "flush_interval": "1h",
+        "drain_timeout": "500ms",
+    }
+    async with serve(tmp_path, **flags) as server:
+        connection = await asyncpg.connect(database_url)
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE metrics IN ACCESS EXCLUSIVE MODE")
+            async with aiohttp.ClientSession() as http:
+                await http.post(f"http://127.0.0.1:{server.http_port}/v1/metrics", data=GOOD)
+            assert await server.stop(signal.SIGTERM, within_s=10) == 6
+        await connection.close()
+    [line] = [line for line in server.log if line["level"] == "ERROR"]
+    assert line["message"].startswith("1 acknowledged metrics were not stored")
+
+
+async def test_a_second_ctrl_c_ends_at_once(tmp_path: Path, database_url: str) -> None:
+    """With 130, however long draining might still take."""
+    flags = {"database_url": database_url, "flush_interval": "1h", "drain_timeout": "60s"}
+    async with serve(tmp_path, **flags) as server:
+        connection = await asyncpg.connect(database_url)
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE metrics IN ACCESS EXCLUSIVE MODE")
+            async with aiohttp.ClientSession() as http:
+                await http.post(f"http://127.0.0.1:{server.http_port}/v1/metrics", data=GOOD)
+            server.process.send_signal(signal.SIGINT)
+            await server.until_logged("storing 1 queued")
+            assert await server.stop(signal.SIGINT, within_s=5) == 130
+        await connection.close()
+
+
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
+async def test_a_signal_undoes_what_migrate_has_begun(
+    open_path: Path, number: signal.Signals, code: int
+) -> None:
+    """In the middle of initdb: nothing half-made is left, nothing runs, and nothing is printed."""
+    process = await begin("migrate", cwd=open_path, env=environment(data_dir=str(open_path / "data")))
+    async with asyncio.timeout(30):
+        while not list(open_path.glob("data/postgres.init-*/PG_VERSION")):
+            assert process.returncode is None
+            await asyncio.sleep(0.01)  # initdb tells nobody
+    process.send_signal(number)
+    process.send_signal(number)
+    _, err = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == code
+    assert b"Traceback" not in err
+    assert not list(open_path.glob("data/postgres.init-*"))
+    assert not list(open_path.glob("data/postgres.socket"))
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
+@pytest.mark.parametrize("command", ["migrate", "check"])
+async def test_a_signal_ends_a_wait_for_a_database(
+    tmp_path: Path, command: str, number: signal.Signals, code: int
+) -> None:
+    """A server that accepts and says nothing; no traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        url = f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/d?sslmode=disable"
+        process = await begin(command, cwd=tmp_path, env=environment(database_url=url))
+        connection, _ = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(silent), 30)
+        process.send_signal(number)
+        _, err = await asyncio.wait_for(process.communicate(), 30)
+        connection.close()
+    assert process.returncode == code
+    assert b"Traceback" not in err
+
+
+IMPORTING = """
+import os, signal, sys
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.argv[1:] = ["check"]
+from ingestor.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("module", ["argparse", "pydantic", "pyarrow", "asyncpg", "uvloop"])
+def test_ctrl_c_while_modules_are_imported_is_no_traceback(tmp_path: Path, module: str) -> None:
+    """The first third of a second is for imports, and Ctrl-C may come then."""
+    script = IMPORTING.format(module=module)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment(), capture_output=True, check=False
+    )
+    assert done.returncode in (130, -signal.SIGINT)
+    assert done.stderr == b""
