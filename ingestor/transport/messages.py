@@ -146,6 +146,16 @@ def typed_name(field: FieldDescriptor, typed: type[TypedMessage]) -> str:
     return name
 
 
+def unset_values(typed: type[TypedMessage]) -> dict[str, Any]:
+    """What fields of `typed` hold that are not set, by their names there; without lists and maps, of which each
+    message needs its own."""
+    return {
+        name: value
+        for name, value in vars(typed()).items()
+        if name in _known(typed).meta_by_field_name and not isinstance(value, list | dict)
+    }
+
+
 def typed_class(field: FieldDescriptor, typed: type[TypedMessage]) -> type[Any]:
     """The class of this field's values in `typed`."""
     known = _known(typed)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from types import TracebackType
 from typing import Protocol
 
 from google.rpc.code_pb2 import Code
@@ -45,8 +44,7 @@ class Observers(dict[str, Observed]):
 
 
 class Observation:
-    """One call, as a context: it ends with the context, by its exception's code, or by `code` where an error has
-    no exception (of a stream, in its last line). `path` can be set once it is known."""
+    """One call, which begins now, until its `end`. Its `path` and its `code` can be set once they are known."""
 
     __slots__ = ("_began_at", "_observers", "code", "path")
 
@@ -56,14 +54,13 @@ class Observation:
         self.path = path
         self.code = 0
 
-    def __enter__(self) -> Observation:
-        return self
+    def failed(self, error: BaseException) -> None:
+        """What it will end by."""
+        self.code = code_of(error)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        code = self.code if error is None else code_of(error)
-        self._observers[self.path](code, time.monotonic() - self._began_at)
+    def end(self) -> None:
+        """The call has ended, once."""
+        self._observers[self.path](self.code, time.monotonic() - self._began_at)
 
 
 def unobserved(path: str, protocol: str) -> Observed:

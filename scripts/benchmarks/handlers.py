@@ -1,15 +1,15 @@
 """One process with the same service behind several HTTP servers, to compare what lies before it:
 `python handlers.py` prints their ports by name as JSON.
 
-- `transcoded`: our HTTP side, as `ingestor serve` has it.
+- `transcoded`: our HTTP side, as `ingestor serve` has it without keys.
 - `by hand`: a handler written for LogMetric alone, on aiohttp's low-level server with our own server's settings.
 - `by hand, as an application`: the same handler on aiohttp's Application and router, as most would write it.
 - `bare echo`: a handler that reads the body and sends it back, on the same Application.
 
 By hand means the same work: strict about types, unknown fields, times and enum values, the same betterproto2
-message, the same service on the same memory queue, the same answer. What it does not do: count its calls, read
-Grpc-Timeout and metadata, inflate bodies, refuse a key that stands twice, or say which field is wrong. Behind the
-queue entries are thrown away, so that no database takes time.
+message, the same service on the same memory queue, the same answer. What it does not do: ask who calls and from
+which site's page, count its calls, read Grpc-Timeout and metadata, inflate bodies, refuse a key that stands twice,
+or say which field is wrong. Behind the queue entries are thrown away, so that no database takes time.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ import uvloop
 from aiohttp import web
 from ingestor_api.analytics.v1 import AckLevel, LogMetricRequest
 
+from ingestor.access import Gate
 from ingestor.errors import Refusal
 from ingestor.garbage import collected_aside
 from ingestor.journal import MemoryJournal, QueueLimits, RequestIds
 from ingestor.model import Ack, Limits, Outcome, Rules
+from ingestor.permissions import NEEDS
 from ingestor.service import AckPolicy, IngestorService
 from ingestor.telemetry import Telemetry
 from ingestor.transport import columns
@@ -150,7 +152,7 @@ async def main() -> None:
         return telemetry.calls.count(path, protocol).ended
 
     transcoded = HttpServer(
-        Router(rpcs, descriptors.pool), {}, body_bytes_max=_BODY_BYTES_MAX, observe=observe
+        Router(rpcs, descriptors.pool), {}, body_bytes_max=_BODY_BYTES_MAX, observe=observe, gate=Gate(NEEDS)
     )
     by_hand = ByHand(service)
     forgetting = asyncio.create_task(_forget(journal))

@@ -265,9 +265,15 @@ def test_a_single_plain_metric_is_what_the_other_reader_says(value: object) -> N
         ('"value":1,"labels":{"a":"b"}', True),
         ('"value":true', False),
         ('"value":1,"nope":1', False),
+        ('"value" :1,"ack"\n: "ACK_LEVEL_QUEUED","requestId"\t:"a","labels" : {"a" :"b"}', True),
+        ('"value":1,"labels":{"a":"b","\\u0061":"c"}', False),
+        ('"value":1,"requestId":"a","request\\u0049d":"b"', False),
+        ('"value":1,"requestId":"\\u0022,\\u0022value\\u0022:2"', True),
+        ('"value":1,"requestId":"\\",\\"value\\":2"', False),
     ],
 )
 def test_what_is_plain_in_a_single_metric(inside: str, taken: bool) -> None:
-    """No key twice, nothing unknown, nothing that needs a rule."""
+    """No key twice, whatever space or escapes are in it, nothing unknown, nothing that needs a rule, and no quote
+    within a string."""
     body = f'{{"serviceName":"s","metricName":"m",{inside}}}'.encode()
     assert (PLAIN_READER.read(body) is not None) is taken

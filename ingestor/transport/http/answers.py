@@ -34,6 +34,15 @@ def answer(
     return web.Response(status=status, body=body, headers={**own, **headers} if headers else own)
 
 
+# Each answer takes a copy, which is cheaper whole than header by header.
+_JSON_HEADERS = web.Response(headers={"Content-Type": JSON, "Server": "ingestor"}).headers
+
+
+def json_answer(body: bytes) -> web.Response:
+    """The response for what a call has answered."""
+    return web.Response(body=body, headers=_JSON_HEADERS)
+
+
 def nothing(headers: Mapping[str, str]) -> web.Response:
     """A response without a body."""
     return web.Response(status=204, headers={"Server": "ingestor", **headers})

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
-from aiohttp import StreamReader, web
+from aiohttp import StreamReader, hdrs, web
 
 from ingestor.errors import Invalid, TooLarge, WrongMediaType
 from ingestor.transport.compression import GZIP, Inflater, inflated_aside
@@ -32,13 +32,14 @@ def coding_of(request: web.BaseRequest, media_type: str = JSON) -> str:
     WrongMediaType for what is neither."""
     # Most say just this; aiohttp takes ten times as long to see whether there are parameters. An absent header it
     # reads as application/octet-stream.
-    said = request.headers.get("Content-Type")
+    headers = request.headers
+    said = headers.get(hdrs.CONTENT_TYPE)
     if said != JSON and request.content_type not in _JSON_TYPES and request.content_type != media_type:
         msg = f"send {media_type}, not {printable(request.content_type)}"
         raise WrongMediaType(msg)
-    if "Content-Encoding" not in request.headers:
+    if hdrs.CONTENT_ENCODING not in headers:
         return ""
-    encodings = ",".join(request.headers.getall("Content-Encoding"))
+    encodings = ",".join(headers.getall(hdrs.CONTENT_ENCODING))
     names = (coding.strip().lower() for coding in encodings.split(","))
     codings = [name for name in names if name not in ("", "identity")]
     if not codings:

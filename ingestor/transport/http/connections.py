@@ -19,13 +19,15 @@ from aiohttp.web_protocol import _ErrInfo
 from loguru import logger
 
 from ingestor.errors import Invalid, Refusal, SentTooSlowly, TooLarge, Unavailable
+from ingestor.transport.admission import OPEN, Gate
 from ingestor.transport.bounds import BACKLOG, HEADER_BYTES_MAX
 from ingestor.transport.holding import Held
 from ingestor.transport.http.answers import JSON, refuse
+from ingestor.transport.http.entrance import Entrance
 from ingestor.transport.share import Share
 from ingestor.transport.stalls import Stall
 from ingestor.transport.status import InternalFault, json_of
-from ingestor.transport.tls import listen
+from ingestor.transport.tls import listen, peer_names
 from ingestor.transport.transcoding import printable
 
 # Two numbers, to tell by: aiohttp says no more of what is too long.
@@ -51,11 +53,15 @@ class Connections(web.Server):
     """All connections of one server; each request goes to `handler`. Made within a running loop."""
 
     def __init__(
-        self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], share: Share
+        self,
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        share: Share,
+        gate: Gate = OPEN,
     ) -> None:
         # Who is gone waits for nothing: its call ends as one over gRPC does.
         super().__init__(handler, handler_cancellation=True)
         self.share = share
+        self.gate = gate
 
     def __call__(self) -> web.RequestHandler:
         """A protocol for a new connection. Bodies come as they were sent: what aiohttp inflates it does not check
@@ -111,6 +117,7 @@ class _Connection(web.RequestHandler):
     __slots__ = (
         "_age_s",
         "_deaf",
+        "_entrance",
         "_head_bytes",
         "_head_since",
         "_made_at",
@@ -124,6 +131,7 @@ class _Connection(web.RequestHandler):
         super().__init__(manager, **options)
         self._share = manager.share
         self._age_s = manager.share.age_s()
+        self._entrance: Entrance | None = None  # once it is made
         self._stall = Stall(manager.share.bounds.send_timeout_s)
         self._unread: Held | None = None  # what the client leaves so, when that is much
         self._made_at = time.monotonic()
@@ -152,6 +160,7 @@ class _Connection(web.RequestHandler):
         """Serves the client, or says at once that there are too many."""
         assert isinstance(self._manager, Connections)
         if self._manager.has_room():
+            self._entrance = Entrance(self._manager.gate, peer_names(transport))
             super().connection_made(transport)
             return
         self._share.cut_off("http", "too_many")
@@ -176,6 +185,8 @@ class _Connection(web.RequestHandler):
             self._linger(self._messages.pop()[0])
             for body in self._unfinished_bodies():
                 body.set_exception(web.RequestPayloadError())
+        elif not data and self._request_count == before:
+            return  # aiohttp asks its parser for more after each request, and there was none
         elif self._request_count == before and (self.is_idle or not before):
             # The first bytes may come before aiohttp waits for them.
             self._head_bytes += len(data)
@@ -309,9 +320,12 @@ class _Refused(HttpProcessingError):
         self.refusal = refusal
 
 
-def header_bytes(request: web.BaseRequest) -> int:
-    """What the headers of a request take."""
-    return sum([len(name) + len(value) for name, value in request.raw_headers])
+def entrance(request: web.BaseRequest) -> Entrance:
+    """Where the calls of this request's connection come in."""
+    connection = request.protocol
+    assert isinstance(connection, _Connection)
+    assert connection._entrance is not None
+    return connection._entrance
 
 
 def too_many_headers() -> TooLarge:

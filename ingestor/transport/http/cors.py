@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from aiohttp import hdrs
+
 from ingestor.errors import CrossSite
 from ingestor.transport.transcoding import printable
 
@@ -56,7 +58,7 @@ class Cors:
     def refuse(self, method: str, headers: Mapping[str, str]) -> None:
         """Raises CrossSite for a request that may change something and is of another site's page, unless that may
         call. Who is no browser says nothing of an origin."""
-        origin = headers.get("Origin")
+        origin = headers.get(hdrs.ORIGIN)
         if origin is None or method in _SAFE or self._allows(origin) or _is_ours(origin, headers):
             return
         msg = f"pages of {printable(origin)} may not call this from a browser (CORS_ORIGINS)"

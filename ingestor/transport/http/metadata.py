@@ -15,6 +15,7 @@ from loguru import logger
 from ingestor.errors import Invalid
 from ingestor.metadata import Value
 from ingestor.transport.admission import KEY_NAMES, not_ascii
+from ingestor.transport.http.entrance import Header
 from ingestor.transport.transcoding import printable, unbased
 
 _PREFIX = "Grpc-Metadata-"
@@ -25,18 +26,31 @@ _BINARY = "-bin"
 _NAME, _TEXT = re.compile(r"[0-9a-z_.-]+"), re.compile(r"[ -~]*")
 
 
-def received(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, list[Value]]:
-    """The metadata in these headers, as they were sent. Raises Invalid or Unauthenticated."""
-    found: dict[str, list[Value]] = {}
-    for header, value in headers:
-        length = len(header)
+def sifted(headers: Iterable[Header]) -> tuple[int, list[Header]]:
+    """The bytes that these headers take, and those of them that are metadata, for `received`."""
+    size, carried = 0, list[Header]()
+    for header in headers:
+        name, value = header
+        length = len(name)
+        size += length + len(value)
         if length > _PREFIX_LENGTH:
-            if header[:_PREFIX_LENGTH].lower() == _PREFIX_BYTES:
-                key = header[_PREFIX_LENGTH:].lower().decode("latin-1")
-                found.setdefault(key, []).extend(_values(key, value))
-        elif length in _KEY_LENGTHS and (name := _KEYS.get(header.lower())) is not None:
+            if name[:_PREFIX_LENGTH].lower() == _PREFIX_BYTES:
+                carried.append(header)
+        elif length in _KEY_LENGTHS and name.lower() in _KEYS:
+            carried.append(header)
+    return size, carried
+
+
+def received(carried: Iterable[Header]) -> dict[str, list[Value]]:
+    """The metadata in these headers. Raises Invalid or Unauthenticated."""
+    found: dict[str, list[Value]] = {}
+    for header, value in carried:
+        if (name := _KEYS.get(header.lower())) is not None:
             # First, whatever else comes under its name: it is what proxies look at.
             found.setdefault(name, []).insert(0, _key_text(name, value))
+        else:
+            key = header[_PREFIX_LENGTH:].lower().decode("latin-1")
+            found.setdefault(key, []).extend(_values(key, value))
     return found
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from loguru import logger
 
 from ingestor.caller import CALLER
@@ -24,14 +24,13 @@ from ingestor.errors import (
     Unavailable,
     WrongMethod,
 )
-from ingestor.metadata import METADATA, CallMetadata, Value
+from ingestor.metadata import METADATA, CallMetadata
 from ingestor.transport.admission import OPEN, Gate
 from ingestor.transport.bounds import DEFAULT, HEADER_BYTES_MAX
 from ingestor.transport.http.answers import (
-    JSON,
-    answer,
     begun,
     compress,
+    json_answer,
     nothing,
     refuse,
     worth_compressing,
@@ -44,9 +43,10 @@ from ingestor.transport.http.bodies import (
     read_body,
     unknown_expectation,
 )
-from ingestor.transport.http.connections import Connections, Site, has_to_end, header_bytes, too_many_headers
+from ingestor.transport.http.connections import Connections, Site, entrance, has_to_end, too_many_headers
 from ingestor.transport.http.cors import Cors, is_preflight
-from ingestor.transport.http.metadata import received, sent
+from ingestor.transport.http.entrance import Header
+from ingestor.transport.http.metadata import received, sent, sifted
 from ingestor.transport.http.pages import Page, page_response
 from ingestor.transport.http.streams import Gone, Streamed
 from ingestor.transport.looking_after import LookedAfter, look_after
@@ -55,11 +55,12 @@ from ingestor.transport.share import Share
 from ingestor.transport.status import InternalFault, answer_to, headers_of
 from ingestor.transport.streams import Closing, run
 from ingestor.transport.timeouts import seconds_of
-from ingestor.transport.tls import peer_names
 from ingestor.transport.transcoding import Matched, Route, Router, printable
 
 # How long `close` waits for what is under way, and then again for it to take note.
 _CLOSE_S = 1.0
+
+_GRPC_TIMEOUT = "Grpc-Timeout"
 
 _PAGE_METHODS = ("GET", "HEAD", "OPTIONS")
 
@@ -86,7 +87,6 @@ class HttpServer:
         share: Share | None = None,
     ) -> None:
         router.keep_off(pages)
-        self._gate = gate
         self._router = router
         self._pages = pages
         self._observers = Observers(observe, "http", router.paths)
@@ -98,7 +98,7 @@ class HttpServer:
         self._calls = 0
         self._idle = asyncio.Event()  # that the last call has ended, when there are no new ones
         self._share = share or Share(DEFAULT)
-        self._connections = Connections(self._handle, self._share)
+        self._connections = Connections(self._handle, self._share, gate)
         self._runner = web.ServerRunner(self._connections, shutdown_timeout=_CLOSE_S)
         self._looking: asyncio.Task[None] | None = None
         self._site: web.TCPSite | None = None
@@ -155,7 +155,7 @@ class HttpServer:
             response = self._refused(InternalFault(), request)
         if not response.prepared:
             self._dress(response, request)
-            if "Expect" in request.headers and not request.content.at_eof():
+            if hdrs.EXPECT in request.headers and not request.content.at_eof():
                 # Whether a body follows that nobody asked for can't be told.
                 response.force_close()
             if has_to_end(request):
@@ -172,9 +172,10 @@ class HttpServer:
             _let_read(response, request, self._cors)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        if header_bytes(request) > HEADER_BYTES_MAX:
+        size, carried = sifted(request.raw_headers)
+        if size > HEADER_BYTES_MAX:
             return self._refused(too_many_headers(), request, status=431)
-        if "Expect" in request.headers and (expectation := unknown_expectation(request)):
+        if hdrs.EXPECT in request.headers and (expectation := unknown_expectation(request)):
             msg = f"only 100-continue can be expected, not {printable(expectation)}"
             return self._refused(Invalid(msg), request, status=417)
         path = request.rel_url.raw_path
@@ -183,24 +184,29 @@ class HttpServer:
             return nothing(self._cors.preflight(request.headers, allowed))
         if (page := self._pages.get(path)) is not None:
             # Not a call: a probe that hangs holds up no drain.
-            return await self._page(page, request)
+            return await self._page(page, request, path, carried)
         self._calls += 1
+        observation = Observation(self._observers)
         try:
-            with Observation(self._observers) as observation:
-                return await self._call(request, observation)
+            return await self._call(request, path, carried, observation)
+        except BaseException as error:
+            observation.failed(error)
+            raise
         finally:
+            observation.end()
             self._calls -= 1
             if self._draining and not self._calls:
                 self._idle.set()
 
-    async def _page(self, page: Page, request: web.BaseRequest) -> web.Response:
-        path = request.rel_url.raw_path
+    async def _page(
+        self, page: Page, request: web.BaseRequest, path: str, carried: Sequence[Header]
+    ) -> web.Response:
         if request.method == "OPTIONS":
             return nothing({"Allow": ", ".join(_PAGE_METHODS)})
         if request.method not in _PAGE_METHODS:
             msg = f"{path} is not served for {request.method}"
             raise WrongMethod(msg, _PAGE_METHODS)
-        self._let_in(path, request, received(request.raw_headers))
+        CALLER.set(entrance(request).enter(path, carried, received(carried)))
         try:
             async with asyncio.timeout(self._page_timeout_s):
                 given = request.headers
@@ -211,9 +217,11 @@ class HttpServer:
             msg = f"{path} did not answer in time"
             raise Unavailable(msg, 1.0) from None
 
-    async def _call(self, request: web.BaseRequest, observation: Observation) -> web.StreamResponse:
+    async def _call(
+        self, request: web.BaseRequest, path: str, carried: Sequence[Header], observation: Observation
+    ) -> web.StreamResponse:
         try:
-            target = self._router.match(request.method, request.rel_url.raw_path)
+            target = self._router.match(request.method, path)
         except WrongMethod as wrong:
             if request.method == "OPTIONS":
                 return nothing(headers_of(wrong))
@@ -223,21 +231,17 @@ class HttpServer:
         if self._draining:
             msg = "the server is stopping: nothing was taken"
             raise Unavailable(msg, 1.0)
-        metadata = received(request.raw_headers)
+        metadata = received(carried)
         METADATA.set(CallMetadata(metadata))  # each request has a task of its own
-        self._let_in(target.rpc.path, request, metadata)
+        # Before anything of the body is read.
+        CALLER.set(entrance(request).enter(target.rpc.path, carried, metadata))
         if target.rpc.streams:
             return await self._stream(target, request, observation)
-        said = request.headers.get("Grpc-Timeout")
+        said = request.headers.get(_GRPC_TIMEOUT)
         if said is None:
             return await self._run(target, request)
         async with _in_time(said):
             return await self._run(target, request)
-
-    def _let_in(self, path: str, request: web.BaseRequest, metadata: Mapping[str, Sequence[Value]]) -> None:
-        """Before anything of the body is read. Raises what `Admission.enter` does."""
-        names = peer_names(request.transport)
-        CALLER.set(self._gate.recognise(path, metadata, names).enter())
 
     async def _stream(
         self, target: Target, request: web.BaseRequest, observation: Observation
@@ -259,7 +263,7 @@ class HttpServer:
     async def _run_stream(self, call: Streamed, target: Target, request: web.BaseRequest) -> Refusal | None:
         """Returns what is to be told in a last line, and raises what comes before the first, or Gone."""
         try:
-            async with _in_time(request.headers.get("Grpc-Timeout")), _cancelled_with_us():
+            async with _in_time(request.headers.get(_GRPC_TIMEOUT)), _cancelled_with_us():
                 await run(target.rpc, call.requests(self._closing), call.send, self._closing)
         except Gone:
             raise
@@ -285,7 +289,7 @@ class HttpServer:
             if _is_cancelled():
                 raise
             raise RuntimeError(_STRAY) from error
-        return answer(200, JSON, text.encode())
+        return json_answer(text)
 
     def _refused(self, refusal: Refusal, request: web.BaseRequest, status: int | None = None) -> web.Response:
         response = refuse(refusal, status)

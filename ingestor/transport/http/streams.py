@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.http_writer import StreamWriter
 
 from ingestor.errors import Refusal
-from ingestor.transport.http.answers import JSON, NDJSON, answer, begun, lets_gzip
+from ingestor.transport.http.answers import NDJSON, begun, json_answer, lets_gzip
 from ingestor.transport.http.bodies import coding_of, decoded, invite, lines, read_body
 from ingestor.transport.http.compression import Deflater
 from ingestor.transport.rpc import StreamedRequest
@@ -77,9 +77,9 @@ class Streamed:
         """Answers with this, and returns when there is room for more. Raises Gone."""
         text = await self._target.text(message)
         if self._target.rpc.server_streaming:
-            await self._write(f'{{"result":{text}}}\n')
+            await self._write(b'{"result":' + text + b"}\n")
         else:
-            self.response = answer(200, JSON, text.encode())
+            self.response = json_answer(text)
 
     async def fail(self, refusal: Refusal) -> None:
         """Tells of it in a last line, for which nobody waits: who has not read until now is left what there is to
@@ -104,13 +104,12 @@ class Streamed:
                 await self.response.write_eof(b"" if self._deflater is None else self._deflater.end())
         return self.response
 
-    async def _write(self, line: str) -> None:
+    async def _write(self, line: bytes) -> None:
         with _told():
             await self._begin()
-            data = line.encode()
             if self._deflater is not None:
-                data = await self._deflated(data, self._deflater)
-            await self.response.write(data)
+                line = await self._deflated(line, self._deflater)
+            await self.response.write(line)
 
     async def _deflated(self, line: bytes, deflater: Deflater) -> bytes:
         """The line in gzip. Where the call ends meanwhile, the line is sent whole before: half of it can't be taken

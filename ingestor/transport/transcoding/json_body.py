@@ -79,16 +79,17 @@ class JsonReader:
         return nested_too_deeply() if violation is None else Invalid.fields([violation])
 
 
-def print_json(message: Message, pool: DescriptorPool, field: str = "", plain: Print | None = None) -> str:
+def print_json(message: Message, pool: DescriptorPool, field: str = "", plain: Print | None = None) -> bytes:
     """The message as JSON text, or one field of it (by its JSON name), zeros and empty lists shown. `plain` is the
     printer of its type where that is plain."""
     if plain is not None:
         value = plain(message)
-        return orjson.dumps(value.get(field) if field else value).decode()
+        return orjson.dumps(value.get(field) if field else value)
     value = json_format.MessageToDict(
         message, always_print_fields_with_no_presence=True, descriptor_pool=pool
     )
-    return json.dumps(value.get(field) if field else value, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(value.get(field) if field else value, ensure_ascii=False, separators=(",", ":"))
+    return text.encode()
 
 
 def _load(body: bytes) -> Any:

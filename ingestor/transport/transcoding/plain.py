@@ -3,7 +3,8 @@ JSON types, times in UTC. Most senders write nothing else.
 
 Such bodies are read by orjson, ten times as fast as by protobuf's reader, which decides on everything else: there
 is one authority on what is right, and on what is said of the rest. orjson keeps the last of two keys alike in one
-object, so keys are counted twice: in what it made, and in the text, where each stands between a quote and a colon.
+object, so they are counted in the text as well, by their quotes: a text has more than what orjson made of it when a
+key stands twice, or a string has a quote within, and never less.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import orjson
 from betterproto2 import Message as TypedMessage
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from ingestor.transport.messages import typed_class, typed_name
+from ingestor.transport.messages import typed_class, typed_name, unset_values
 
 # What is longer is not read for nothing, and is not worth hurrying.
 _BYTES_MAX = 4096
@@ -37,12 +38,16 @@ class PlainReader:
 
     def __init__(self, descriptor: Descriptor, typed: type[TypedMessage]) -> None:
         self._typed = typed
-        self._fields: dict[str, tuple[str, Callable[[Any], Any]]] = {}
+        # What betterproto2 would make anew for each field that is not given, in twice the time.
+        self._unset = unset_values(typed)
+        # Our name, the reader, and how many quotes key and value have in the text, without those within a map.
+        self._fields: dict[str, tuple[str, Callable[[Any], Any], int]] = {}
         for field in descriptor.fields:
             alone = field.containing_oneof is None or len(field.containing_oneof.fields) == 1
             read = _enum(field, typed_class(field, typed)) if field.enum_type is not None else _reader(field)
             if alone and read is not None:
-                self._fields[field.json_name] = (typed_name(field, typed), read)
+                quotes = 2 if read is _number or read is _map else 4
+                self._fields[field.json_name] = (typed_name(field, typed), read, quotes)
         self._maps = [field.json_name for field in descriptor.fields if is_map(field)]
 
     def read(self, body: bytes) -> TypedMessage | None:
@@ -50,20 +55,21 @@ class PlainReader:
         if len(body) > _BYTES_MAX:
             return None
         try:
-            value = load(body)
+            value = orjson.loads(body)
             if type(value) is not dict:
                 return None
-            fields = {}
+            fields = self._unset.copy()
+            quotes = 0
             for key, item in value.items():
-                name, read = self._fields[key]
+                name, read, own = self._fields[key]
                 fields[name] = read(item)
+                quotes += own
         except (NotPlainError, KeyError, ValueError, OverflowError):
             return None
-        keys = len(value)
         for name in self._maps:
             if name in value:
-                keys += len(value[name])
-        return self._typed(**fields) if keys == keys_in(body) else None
+                quotes += 4 * len(value[name])
+        return self._typed(**fields) if quotes == body.count(b'"') else None
 
 
 def load(body: bytes) -> Any:

@@ -28,27 +28,23 @@ _SHORT_BYTES_MAX, _SHORT_MAX = 16, 256
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One HTTP method and path template of one rpc. `plain` and `columns` read bodies that say all of a request,
-    `plain_print` prints answers of plain types."""
+    """One HTTP method and path template of one rpc. `takes_body`: something of the request is its body. `plain` and
+    `columns` read bodies that say all of a request, `plain_print` prints answers of plain types."""
 
     method: str
     path: str
     rpc: Rpc
     pool: DescriptorPool
     binding: Binding
+    takes_body: bool
     reader: JsonReader
     plain: PlainReader | None
     columns: ColumnReader | None
     plain_print: Print | None
     aside: Aside
-    short: dict[bytes, str] = field(default_factory=dict)
+    short: dict[bytes, bytes] = field(default_factory=dict)
 
-    @property
-    def takes_body(self) -> bool:
-        """Whether something of the request is its body."""
-        return bool(self.binding.body)
-
-    async def call(self, body: bytes, query: str = "", segments: Sequence[str] = ()) -> str:
+    async def call(self, body: bytes, query: str = "", segments: Sequence[str] = ()) -> bytes:
         """Answers a JSON body, an (undecoded) query string and the segments of the path that matched with a JSON
         body. Raises Refusal, and what the rpc's method raises."""
         answering: Awaitable[bytes]
@@ -75,7 +71,7 @@ class Route:
             return await self.aside.run(len(body), self.reader.read_columns, body, self.columns)
         return await self.aside.run(len(body), self._request, body, query, segments)
 
-    async def text(self, answer: bytes) -> str:
+    async def text(self, answer: bytes) -> bytes:
         """The JSON of an answer."""
         if len(answer) > _SHORT_BYTES_MAX:
             return await self.aside.run(len(answer), self._print, answer)
@@ -102,7 +98,7 @@ class Route:
             write(message, variable.of(segments))
         return message
 
-    def _print(self, answer: bytes) -> str:
+    def _print(self, answer: bytes) -> bytes:
         message = self.rpc.response.FromString(answer)
         return print_json(message, self.pool, self.binding.response_body, self.plain_print)
 
@@ -124,7 +120,7 @@ class Matched:
         """As Route's."""
         return self.route.takes_body
 
-    def call(self, body: bytes, query: str = "") -> Awaitable[str]:
+    def call(self, body: bytes, query: str = "") -> Awaitable[bytes]:
         """As Route's."""
         return self.route.call(body, query, self.segments)
 
@@ -132,7 +128,7 @@ class Matched:
         """As Route's."""
         return self.route.read(body, query, self.segments)
 
-    def text(self, answer: bytes) -> Awaitable[str]:
+    def text(self, answer: bytes) -> Awaitable[bytes]:
         """As Route's."""
         return self.route.text(answer)
 
@@ -210,6 +206,7 @@ class Router:
                 rpc,
                 self._pool,
                 binding,
+                bool(binding.body),
                 reader,
                 plain,
                 columns,

@@ -49,7 +49,8 @@ class Library:
         """The JSON answer to a request, without HTTP."""
         path, _, query = url.partition("?")
         target = self.router.match(method, path)
-        return await target.call(body.encode() if isinstance(body, str) else body, query)
+        answer = await target.call(body.encode() if isinstance(body, str) else body, query)
+        return answer.decode()
 
     def ask(self, method: str, url: str, body: str | bytes = b"") -> Any:
         """What the method is given for a request."""

@@ -62,7 +62,7 @@ class Testee:
         if wanted == PROTOBUF:
             return self._response(protobuf_payload=message.SerializeToString())
         try:
-            return self._response(json_payload=print_json(message, self._pool))
+            return self._response(json_payload=print_json(message, self._pool).decode())
         except (ValueError, json_format.SerializeToJsonError) as error:
             return self._response(serialize_error=str(error))
 

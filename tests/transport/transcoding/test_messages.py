@@ -45,7 +45,7 @@ async def test_what_is_asked_is_what_is_answered(
     asked = reader.read(answer.body)
     again = await library.rpc("Search").call(asked)
     assert library.message("Everything").FromString(again) == asked
-    assert print_json(asked, library.descriptors.pool).encode() == answer.body
+    assert print_json(asked, library.descriptors.pool) == answer.body
 
 
 def test_every_answer_is_written_as_protobuf_would(library: Library) -> None:
