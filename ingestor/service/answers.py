@@ -6,7 +6,9 @@ It decides nothing: which rows are good, rules and database say.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from heapq import merge
+from itertools import islice
 from operator import attrgetter
 
 import orjson
@@ -15,12 +17,14 @@ from ingestor_api.analytics.v1 import RejectedMetric
 from ingestor.errors import VIOLATIONS_TOLD_MAX, FieldViolation, Invalid
 from ingestor.model import DeadRow
 from ingestor.model.columns import Rejected
+from ingestor.service.rejections import collected
 
 # Of one metric of a batch; there may be 50,000 of them.
 _REASONS_TOLD_MAX = 3
+_INDEX = attrgetter("index")
 
 
-def told(rejected: Sequence[Rejected]) -> Iterator[RejectedMetric]:
+def told(rejected: Iterable[Rejected]) -> Iterator[RejectedMetric]:
     return (RejectedMetric(index=position, reason=_reason(violations)) for position, violations in rejected)
 
 
@@ -31,14 +35,17 @@ def encoded(rejected: Sequence[RejectedMetric]) -> bytes:
     return zlib.compress(orjson.dumps([[each.index, each.reason] for each in rejected]), level=1)
 
 
-def decoded(rejected: bytes) -> list[RejectedMetric]:
+def decoded(rejected: bytes) -> Sequence[RejectedMetric]:
     if not rejected:
         return []
     listed = orjson.loads(zlib.decompress(rejected))
-    return [RejectedMetric(index=index, reason=reason) for index, reason in listed]
+    made = (RejectedMetric(index=index, reason=reason) for index, reason in listed)
+    return collected(made, len(listed))
 
 
-def with_dead(rejected: list[RejectedMetric], dead: Sequence[DeadRow], rows: int) -> list[RejectedMetric]:
+def with_dead(
+    rejected: Sequence[RejectedMetric], dead: Sequence[DeadRow], rows: int
+) -> Sequence[RejectedMetric]:
     """`dead` counts the rows that were taken, answers count all `rows` of the request."""
     if not dead:
         return rejected
@@ -50,7 +57,8 @@ def with_dead(rejected: list[RejectedMetric], dead: Sequence[DeadRow], rows: int
         )
         for each in dead
     ]
-    return sorted([*rejected, *refused], key=attrgetter("index"))
+    refused.sort(key=_INDEX)
+    return collected(merge(rejected, refused, key=_INDEX), len(bad) + len(refused))
 
 
 def _reason(violations: Sequence[FieldViolation]) -> str:
@@ -59,12 +67,13 @@ def _reason(violations: Sequence[FieldViolation]) -> str:
     return f"{told}; and {more} more" if more > 0 else told
 
 
-def nothing_right(rejected: Sequence[Rejected], list_name: str) -> Invalid:
+def nothing_right(rejected: Iterable[Rejected], count: int, list_name: str) -> Invalid:
+    """`count` are all that were rejected, of which the first few are looked at."""
+
     def told() -> Iterator[FieldViolation]:
         for position, violations in rejected:
             yield from (violation.within(f"{list_name}[{position}]") for violation in violations)
 
-    first = [violation for violation, _ in zip(told(), range(VIOLATIONS_TOLD_MAX), strict=False)]
-    count = len(rejected)
+    first = list(islice(told(), VIOLATIONS_TOLD_MAX))
     message = f"none of the {count} {list_name} can be taken: {first[0]}" if count > 1 else str(first[0])
     return Invalid(message, first)

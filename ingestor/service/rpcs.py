@@ -38,6 +38,7 @@ from ingestor.model.rules import PlainMetric
 from ingestor.permits import permit_writing, permit_writing_column
 from ingestor.reading import Reads
 from ingestor.service.checks import Checks
+from ingestor.service.rejections import in_answer
 from ingestor.service.series_guard import SeriesGuard
 from ingestor.service.taking import Requests, Taking
 from ingestor.service.terms import AckPolicy, Call, Terms, asked_in
@@ -146,14 +147,14 @@ class IngestorService(AnalyticsServiceBase):
         call, check = self._typed_series_call(message)
         del message
         accepted, rejected = await self._taking.bulk(call, check, "points")
-        return WriteSeriesResponse(accepted=accepted, rejected=rejected)
+        return WriteSeriesResponse(accepted=accepted, rejected=in_answer(rejected))
 
     async def write_series_columns(self, columns: pa.RecordBatch) -> WriteSeriesResponse:
         """`write_series` for a request that was decoded to columns: the same answers, without an object a point."""
         call, check = self._series_call(columns)
         del columns
         accepted, rejected = await self._taking.bulk(call, check, "points")
-        return WriteSeriesResponse(accepted=accepted, rejected=rejected)
+        return WriteSeriesResponse(accepted=accepted, rejected=in_answer(rejected))
 
     async def query_metrics(self, message: QueryMetricsRequest) -> QueryMetricsResponse:
         """Reads one metric over time. Raises Invalid, TooSlow, Overloaded or Unavailable."""
@@ -171,7 +172,7 @@ class IngestorService(AnalyticsServiceBase):
 
     async def _logged(self, call: Call, check: _Check) -> LogMetricsResponse:
         accepted, rejected = await self._taking.bulk(call, check, "metrics")
-        return LogMetricsResponse(accepted=accepted, rejected=rejected)
+        return LogMetricsResponse(accepted=accepted, rejected=in_answer(rejected))
 
     def _typed_metrics_call(self, message: LogMetricsRequest) -> tuple[Call, _Check]:
         metrics = message.metrics

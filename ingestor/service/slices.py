@@ -19,8 +19,8 @@ T = TypeVar("T")
 # Of what takes some 4 us each.
 _A_TURN = 250
 _FEW = 20
-# Some four seconds of it. What waits is kept as columns; what is worked on, as objects: one request's at a time.
-_WAITING_MAX = 1_000_000
+# Some two seconds of it. What waits is kept as columns; what is worked on, as objects: one request's at a time.
+_WAITING_MAX = 500_000
 _RETRY_AFTER_S = 1.0
 
 
@@ -49,11 +49,14 @@ class Slices:
             self._waiting -= items
 
 
-async def listed(items: Iterator[T]) -> list[T]:
-    """All of these, which are made as they are asked for."""
-    made: list[T] = []
-    while piece := list(islice(items, _A_TURN)):
-        made += piece
-        if len(piece) == _A_TURN:
+async def portions(items: Iterator[T]) -> AsyncIterator[list[T]]:
+    """All of these, which are made as they are asked for: some a turn."""
+    while portion := list(islice(items, _A_TURN)):
+        yield portion
+        if len(portion) == _A_TURN:
             await asyncio.sleep(0)
-    return made
+
+
+async def listed(items: Iterator[T]) -> list[T]:
+    """The same in one list."""
+    return [each async for portion in portions(items) for each in portion]

@@ -18,6 +18,7 @@ from ingestor.model import Ack, DeadRow, MetricBatch, Request
 from ingestor.model.columns import Checked, Sifted
 from ingestor.model.series_bound import Claim
 from ingestor.service.answers import decoded, encoded, nothing_right, told, with_dead
+from ingestor.service.rejections import kept
 from ingestor.service.series_guard import SeriesGuard
 from ingestor.service.slices import Slices, listed
 from ingestor.service.terms import Call
@@ -61,7 +62,7 @@ class Taking:
 
     async def bulk(
         self, call: Call, check: Callable[[], Awaitable[Sifted]], list_name: str
-    ) -> tuple[int, list[RejectedMetric]]:
+    ) -> tuple[int, Sequence[RejectedMetric]]:
         """Takes what is good of a request's `list_name`, unless that was done before; how many that were, and the
         others with their reasons. Raises Refusal."""
         if call.waits_for_room:
@@ -126,7 +127,9 @@ class Taking:
             self._series.give_back(claim)
             raise
 
-    async def _taken(self, call: Call, sifted: Sifted, list_name: str) -> tuple[int, list[RejectedMetric]]:
+    async def _taken(
+        self, call: Call, sifted: Sifted, list_name: str
+    ) -> tuple[int, Sequence[RejectedMetric]]:
         batch, claim, rejected = await self._told(sifted, list_name)
         del sifted
         accepted, request = batch.rows, call.request
@@ -138,16 +141,19 @@ class Taking:
 
     async def _told(
         self, sifted: Sifted, list_name: str
-    ) -> tuple[MetricBatch, Claim | None, list[RejectedMetric]]:
-        claim = None
+    ) -> tuple[MetricBatch, Claim | None, Sequence[RejectedMetric]]:
+        if sifted.batch is None:
+            self._telemetry.count_rejected(sifted.bad)
+            raise nothing_right(sifted.explained, sifted.bad, list_name)
         async with self._slices.place(sifted.bad):
-            checked = Checked(sifted.batch, await listed(sifted.explained))
-            if self._series.watches:
-                checked, claim = self._bounded(checked)
+            if not self._series.watches:
+                return sifted.batch, None, await kept(told(sifted.explained), sifted.bad)
+            checked, claim = self._bounded(Checked(sifted.batch, await listed(sifted.explained)))
+            rejected = checked.rejected
             if checked.batch is None:
-                self._telemetry.count_rejected(len(checked.rejected))
-                raise nothing_right(checked.rejected, list_name)
-            return checked.batch, claim, await listed(told(checked.rejected))
+                self._telemetry.count_rejected(len(rejected))
+                raise nothing_right(rejected, len(rejected), list_name)
+            return checked.batch, claim, await kept(told(rejected), len(rejected))
 
     def _bounded(self, checked: Checked) -> tuple[Checked, Claim | None]:
         """Without rows of too many series, and what new ones took of the bound. Raises TooFast when there are no
