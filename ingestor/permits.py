@@ -28,6 +28,13 @@ def permit_writing(service_names: Callable[[], Iterable[str]]) -> None:
             raise _forbidden("write metrics of", name, caller.write_prefixes)
 
 
+def permit_writing_one(service_name: str) -> None:
+    """The same of one name."""
+    caller = CALLER.get()
+    if not caller.writes_all and not caller.may_write(service_name):
+        raise _forbidden("write metrics of", service_name, caller.write_prefixes)
+
+
 def permit_writing_column(rows: pa.StructArray) -> None:
     """The same for rows with a column `service_name`, without an object for each."""
     caller = CALLER.get()

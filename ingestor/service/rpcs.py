@@ -35,7 +35,7 @@ from ingestor.model import Rules
 from ingestor.model.columns import Sifted
 from ingestor.model.fingerprint import rows_fingerprint, series_fingerprint
 from ingestor.model.rules import PlainMetric
-from ingestor.permits import permit_writing, permit_writing_column
+from ingestor.permits import permit_writing, permit_writing_column, permit_writing_one
 from ingestor.reading import Reads
 from ingestor.service.checks import Checks
 from ingestor.service.rejections import in_answer
@@ -82,7 +82,7 @@ class IngestorService(AnalyticsServiceBase):
     async def log_metric(self, message: LogMetricRequest) -> LogMetricResponse:
         """Takes one metric. Raises Invalid, Forbidden, Conflict, TooFast, Overloaded or Unavailable, and then it
         took nothing; NotStored or TooLate while it waits for the commit."""
-        permit_writing(lambda: [message.service_name])
+        permit_writing_one(message.service_name)
         CALLER.get().spend(1)
         ack = self._terms.ack(message.ack, 1)
         request = self._terms.named(

@@ -145,6 +145,8 @@ class Taking:
         if sifted.batch is None:
             self._telemetry.count_rejected(sifted.bad)
             raise nothing_right(sifted.explained, sifted.bad, list_name)
+        if not sifted.bad and not self._series.watches:
+            return sifted.batch, None, []
         async with self._slices.place(sifted.bad):
             if not self._series.watches:
                 return sifted.batch, None, await kept(told(sifted.explained), sifted.bad)

@@ -54,7 +54,8 @@ class Waiting:
     def offered(self, batch: MetricBatch, ack: Ack, request: Request | None) -> Awaitable[Sequence[DeadRow]]:
         """A call's metrics, for which there is room within the admission wait, or never. Raises TooLate, and what
         the queue raises."""
-        return self.in_time(self._queue.offer(batch, ack, request), ack)
+        offering = self._queue.offer(batch, ack, request)
+        return self.in_time(offering, ack) if ack is Ack.COMMITTED else offering  # one coroutine less a call
 
     async def room_found(self, batch: MetricBatch, ack: Ack, request: Request | None) -> Sequence[DeadRow]:
         """A stream's metrics, likewise, for which it waits however long, unless too much waits so already: then it
