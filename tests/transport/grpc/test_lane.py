@@ -25,7 +25,7 @@ async def echo(body: bytes) -> bytes:
 
 
 def test_the_lane_is_for_these_releases() -> None:
-    """ingestor/transport/grpc/lane.py keeps h2's and hpack's accounts: read it again before raising the pins."""
+    """ingestor/transport/grpc/lane keeps h2's and hpack's accounts: read it again before raising the pins."""
     assert version("h2").startswith("4.4.")
     assert version("hpack").startswith("4.2.")
 
