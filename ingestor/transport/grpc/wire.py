@@ -7,7 +7,7 @@ compression state as it is, so that such a block may be sent at any time).
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from hpack.hpack import encode_integer
@@ -57,13 +57,17 @@ def literals(headers: Iterable[tuple[str, str]]) -> bytes:
     return b"".join(_literal(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers)
 
 
-def header_frames(stream_id: int, block: bytes, frame_bytes_max: int, *, end_stream: bool) -> Iterator[bytes]:
+def header_frames(stream_id: int, block: bytes, frame_bytes_max: int, *, end_stream: bool) -> Sequence[bytes]:
     """A header block as HEADERS and, where it is too long for one frame, CONTINUATIONs."""
     type_, flags = HEADERS, END_STREAM if end_stream else 0
+    if len(block) <= frame_bytes_max:
+        return (frame(type_, flags | END_HEADERS, stream_id, block),)
+    frames = []
     while len(block) > frame_bytes_max:
-        yield frame(type_, flags, stream_id, block[:frame_bytes_max])
+        frames.append(frame(type_, flags, stream_id, block[:frame_bytes_max]))
         block, type_, flags = block[frame_bytes_max:], CONTINUATION, 0
-    yield frame(type_, flags | END_HEADERS, stream_id, block)
+    frames.append(frame(type_, flags | END_HEADERS, stream_id, block))
+    return frames
 
 
 def _literal(name: bytes, value: bytes) -> bytes:

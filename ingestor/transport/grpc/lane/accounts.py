@@ -18,18 +18,17 @@ from ingestor.transport.grpc.opening import SharedDecoder
 
 
 class Accounts:
-    """Those of one connection. `stream_window` is what clients may send on a stream unasked; `decoder` reads header
-    blocks for both."""
+    """Those of one connection. `stream_window` is what clients may send on a stream unasked, `frame_bytes_max` the
+    longest frame's payload; `decoder` reads header blocks for both."""
+
+    __slots__ = ("_h2", "decoder", "frame_bytes_max", "stream_window")
 
     def __init__(self, h2: H2Connection) -> None:
         self._h2 = h2
         self.decoder = h2.decoder = SharedDecoder(h2.decoder)
-        self.stream_window = h2.local_settings.initial_window_size  # said once, as the connection begins
-
-    @property
-    def frame_bytes_max(self) -> int:
-        """The longest frame's payload that clients may send."""
-        return self._h2.max_inbound_frame_size
+        # Both were said as the connection began, once and for all.
+        self.stream_window = h2.local_settings.initial_window_size
+        self.frame_bytes_max = h2.max_inbound_frame_size
 
     def is_new(self, stream_id: int) -> bool:
         """Whether a client may open this stream now."""

@@ -35,6 +35,11 @@ class _Trailing:
 class Blocks:
     """Those of one connection. `partial` says that one has begun, and has yet to end."""
 
+    __slots__ = (
+        *("_accounts", "_budget", "_bytes", "_farewell"),
+        *("_methods", "_requests", "_trailing", "partial"),
+    )
+
     def __init__(
         self,
         methods: Mapping[str, Method],

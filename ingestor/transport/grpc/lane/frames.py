@@ -30,6 +30,11 @@ _WANTED_S = 1.0
 class Frames:
     """Those of one connection. `heard` are the packets that ended a frame."""
 
+    __slots__ = (
+        *("_accounts", "_blocks", "_budget", "_calls", "_connection", "_outgoing", "_preface_left"),
+        *("_processor", "_requests", "_unread", "heard"),
+    )
+
     def __init__(
         self,
         processor: EventsProcessor,

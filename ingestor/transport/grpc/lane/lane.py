@@ -17,7 +17,10 @@ from ingestor.transport.grpc.lane.serving import Calls
 
 
 class Lane:
-    """`feed` gets all that the client sends."""
+    """`feed` gets all that the client sends: it takes what is the lane's and gives the rest to h2. Raises
+    ProtocolError for what ends the connection."""
+
+    __slots__ = ("_calls", "_frames", "_outgoing", "_requests", "feed")
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class Lane:
         self._frames = Frames(
             processor, budget, accounts, outgoing, calls=calls, requests=requests, blocks=blocks
         )
+        self.feed = self._frames.feed
 
     @property
     def open(self) -> int:
@@ -58,11 +62,6 @@ class Lane:
     def partial(self) -> bool:
         """Whether a frame or a header block has begun, and has yet to end."""
         return self._frames.partial
-
-    def feed(self, data: bytes) -> None:
-        """Takes what is the lane's out of these bytes and gives the rest to h2. Raises ProtocolError for what ends
-        the connection."""
-        self._frames.feed(data)
 
     def resume_writing(self) -> None:
         """The client reads again."""

@@ -17,7 +17,10 @@ from ingestor.transport.grpc.lane.accounts import Accounts
 
 
 class Outgoing:
-    """The frames that wait for the end of this turn."""
+    """The frames that wait for the end of this turn. `some_ended` is set when calls have ended, of which the
+    farewell does not know yet."""
+
+    __slots__ = ("_accounts", "_connection", "_farewell", "_frames", "_loop", "some_ended")
 
     def __init__(self, connection: Connection, farewell: Farewell, accounts: Accounts) -> None:
         self._connection = connection
@@ -25,7 +28,7 @@ class Outgoing:
         self._accounts = accounts
         self._loop = asyncio.get_running_loop()
         self._frames: list[bytes] = []
-        self._some_ended = False  # calls, of which the farewell does not know yet
+        self.some_ended = False
 
     @property
     def waits(self) -> bool:
@@ -59,13 +62,8 @@ class Outgoing:
         self._accounts.reset(stream_id)
         self.send(wire.number_frame(wire.RST_STREAM, stream_id, code))
 
-    def call_ended(self) -> None:
-        """All frames of a call were sent by now."""
-        self._some_ended = True
-
-    def call_dropped(self) -> None:
-        """A call has ended, and no frame will tell."""
-        self._some_ended = True
+    def tell_soon(self) -> None:
+        """Tells the farewell of calls that ended without a frame."""
         # Not at once: it may end our side of the connection, and what came in the same packet may want an answer.
         self._loop.call_soon(self._tell_farewell)
 
@@ -81,6 +79,6 @@ class Outgoing:
         self._tell_farewell()
 
     def _tell_farewell(self) -> None:
-        if self._some_ended and not self._frames:
-            self._some_ended = False
+        if self.some_ended and not self._frames:
+            self.some_ended = False
             self._farewell.call_ended()

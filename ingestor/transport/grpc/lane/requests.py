@@ -32,6 +32,11 @@ from ingestor.transport.tls import peer_names
 class Requests:
     """Those of one connection. `processor` has grpclib's calls, which count against the same limit of streams."""
 
+    __slots__ = (
+        *("_accounts", "_allowance", "_calls", "_connection"),
+        *("_lanes", "_names", "_outgoing", "_streams"),
+    )
+
     def __init__(
         self,
         lanes: Lanes,

@@ -22,6 +22,8 @@ from ingestor.transport.stalls import Stall
 class Answers:
     """The answers of one connection. `blocked` are the calls whose answer could not be sent at once."""
 
+    __slots__ = ("_accounts", "_budget", "_connection", "_held", "_outgoing", "_send_timeout_s", "blocked")
+
     def __init__(
         self, connection: Connection, allowance: Allowance, accounts: Accounts, outgoing: Outgoing
     ) -> None:

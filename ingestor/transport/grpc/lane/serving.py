@@ -32,6 +32,8 @@ from ingestor.transport.status import InternalFault
 class Calls:
     """Those that are under way, `by_stream`."""
 
+    __slots__ = ("_answers", "_budget", "_lanes", "_loop", "_outgoing", "by_stream")
+
     def __init__(self, lanes: Lanes, budget: Budget, outgoing: Outgoing, answers: Answers) -> None:
         self._lanes = lanes
         self._budget = budget
@@ -70,7 +72,7 @@ class Calls:
         call.let_go()
         self._answers.forget(call)
         self._over(call, CANCELLED)
-        self._outgoing.call_dropped()
+        self._outgoing.tell_soon()
 
     def push(self) -> None:
         """Sends what may be sent by now of answers that could not be sent at once."""
@@ -78,7 +80,6 @@ class Calls:
             return
         for call, answer in self._answers.push():
             self._over(call, answer.code)
-            self._outgoing.call_ended()
 
     def check(self, now: float) -> None:
         """Lets go of answers that are not read."""
@@ -133,7 +134,6 @@ class Calls:
             return
         if self._answers.sent(call, answer):
             self._over(call, answer.code)
-            self._outgoing.call_ended()
         else:
             self._answers.keep(call, answer, partial(self._leave, call))
 
@@ -149,3 +149,4 @@ class Calls:
         if call.timer is not None:
             call.timer.cancel()
         del self.by_stream[call.stream_id]
+        self._outgoing.some_ended = True
