@@ -156,6 +156,25 @@ async def test_beyond_loopback_needs_a_word(tmp_path: Path, database_url: str) -
         assert await server.stop(signal.SIGTERM) == 0
 
 
+HELPED = """
+import sys
+from ingestor.cli import main
+try:
+    main(["--help"])
+except SystemExit:
+    print({"asyncio", "pydantic", "pyarrow"} & sys.modules.keys())
+"""
+
+
+def test_help_waits_for_nothing_that_it_does_not_need(tmp_path: Path) -> None:
+    """Half of a start is imports, of which it needs next to none."""
+    done = subprocess.run(
+        [sys.executable, "-c", HELPED], cwd=tmp_path, env=environment(), capture_output=True, check=True
+    )
+    assert done.stdout.startswith(b"usage: ingestor")
+    assert done.stdout.endswith(b"\nset()\n")
+
+
 @pytest.mark.parametrize("command", ["serve", "check", "migrate"])
 @pytest.mark.parametrize("name", ["x" * 300, "/proc/x"])
 async def test_a_data_dir_that_cannot_be_made_is_exit_code_5(tmp_path: Path, command: str, name: str) -> None:

@@ -51,7 +51,7 @@ AS_NOBODY = """
 import encodings.idna, os, sys
 import uvloop
 from ingestor import commands, demo
-from ingestor.cli import main
+from ingestor.cli import main, parser, running
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 """
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from ingestor.access import KeysFile
-from ingestor.cli import _shown
+from ingestor.cli.options import shown
 from ingestor.settings import Settings
 from tests.gateway import gateway
 
@@ -32,8 +32,8 @@ def test_the_table_has_every_setting_and_no_other() -> None:
 @pytest.mark.parametrize("name", [name for name in Settings.model_fields if name != "data_dir"])
 def test_the_defaults_are_those_of_the_code(name: str) -> None:
     """As `--help` shows them."""
-    shown = _shown(Settings.model_fields[name].default)
-    assert ROWS[name.upper()].strip().lower() == shown.lower()
+    text = shown(Settings.model_fields[name].default)
+    assert ROWS[name.upper()].strip().lower() == text.lower()
 
 
 def shape(answer: Any) -> Any:

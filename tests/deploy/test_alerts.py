@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ingestor.cli import _parser
+from ingestor.cli.parser import parser
 from ingestor.settings import Settings
 from tests.deploy.grafana import DEPLOY
 from tests.deploy.series import known, unknown
@@ -61,13 +61,13 @@ def test_the_runbook_names_what_there_is() -> None:
     assert {name.removeprefix("INGESTOR_") for name in settings} - {
         name.upper() for name in Settings.model_fields
     } == set()
-    parser = _parser()
+    commands = parser()
     for command in set(
         re.findall(r"ingestor ((?:journal|dead-letters|keys) [a-z]+|check|migrate)\b", RUNBOOK)
     ):
         words = command.split()
         ids = ["1"] if words[-1] in ("show", "replay", "purge", "create") else []
-        parser.parse_args([*words, *ids])
+        commands.parse_args([*words, *ids])
     assert set(re.findall(r"\bIngestor[A-Z]\w+", RUNBOOK)) <= set(ENTRIES)
 
 
