@@ -47,11 +47,6 @@ class Caller:
         """Whether no service name has to be looked at before it is written."""
         return "" in self.write_prefixes
 
-    @property
-    def reads_all(self) -> bool:
-        """The same of reading."""
-        return "" in self.read_prefixes
-
 
 ANYBODY = Caller()
 """Where no keys are needed."""

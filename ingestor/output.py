@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import io
+import json
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ingestor.errors import StartupError
+
+_ESCAPES = "ingestor.escapes"
 
 
 def say(line: str) -> None:
@@ -31,6 +35,14 @@ def writing() -> Iterator[None]:
 
 
 def escape_the_unencodable() -> None:
-    """From now on stdout has as escapes what its encoding lacks, where it would fail."""
+    """From now on stdout has as escapes what its encoding lacks, where it would fail: as those of JSON, which can
+    then still be read."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+        codecs.register_error(_ESCAPES, _escaped)
+        sys.stdout.reconfigure(errors=_ESCAPES)
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end

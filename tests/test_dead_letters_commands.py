@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from ingestor.storage.opening import open_database
 from tests.operators_kit import post, until
-from tests.server_process import run, serve
+from tests.server_process import begin, environment, run, serve
 
 
 @pytest.fixture
@@ -42,6 +43,28 @@ async def test_dead_letters_are_looked_at(
     code, _, err = await run("dead-letters", "show", "999", cwd=open_path, database_url=database_url)
     assert (code, "999" in err) == (2, True)
     await letters.close()
+
+
+@pytest.mark.parametrize("action", ["list", "list --json", "show"])
+async def test_dead_letters_are_shown_in_any_encoding(
+    open_path: Path, database_url: str, letters: asyncpg.Connection[asyncpg.Record], action: str
+) -> None:
+    """What it lacks is escaped, and JSON stays JSON."""
+    named = """
+        UPDATE dead_letters SET metric = (metric::jsonb || '{"service_name": "ünï😀"}')::json RETURNING id
+    """
+    found = await letters.fetch(named)
+    ids = [str(found[0]["id"])] if action == "show" else []
+    await letters.close()
+    env = {**environment(database_url=database_url), "PYTHONIOENCODING": "ascii"}
+    process = await begin("dead-letters", *action.split(), *ids, cwd=open_path, env=env)
+    out, err = await asyncio.wait_for(process.communicate(), 50)
+    assert (process.returncode, err) == (0, b"")
+    text = out.decode("ascii")
+    assert "\\u00fcn\\u00ef\\ud83d\\ude00" in text
+    if action != "list":
+        shown = json.loads(text if action == "show" else text.splitlines()[0])
+        assert shown["metric"]["service_name"] == "ünï😀"
 
 
 async def test_dead_letters_are_stored_again(

@@ -33,7 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(arguments: Sequence[str] | None) -> int:
     from ingestor.cli.parser import parser
     from ingestor.errors import StartupError
+    from ingestor.output import escape_the_unencodable
 
+    escape_the_unencodable()
     given = vars(parser().parse_args(arguments))
     run = given.pop("run")
     try:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from ingestor.errors import StartupError
-from ingestor.output import escape_the_unencodable, writing
+from ingestor.output import writing
 from ingestor.terminal.client import connected
 from ingestor.terminal.format import plain
 
@@ -19,7 +19,6 @@ from ingestor.terminal.format import plain
 async def tail(address: str, key: str | None, *, service: str, metric: str, as_json: bool) -> int:
     """Prints what is committed from now on, until it is cancelled or nobody reads it any more. Raises ServerProblem
     and BadSetting."""
-    escape_the_unencodable()
     parameters = {"service_name": service, "metric_name": metric}
     async with connected(address, key) as client:
         asked = {name: value for name, value in parameters.items() if value}
@@ -48,13 +47,7 @@ def _printed(lines: list[str]) -> bool:
 def _json(metric: dict[str, Any]) -> str:
     """As the server wrote it: it can be sent again. JSON has escapes of its own for what can't be shown."""
     text = json.dumps(metric, ensure_ascii=False, separators=(",", ":"))
-    try:
-        text.encode(sys.stdout.encoding)
-    except UnicodeEncodeError:
-        shown = False
-    else:
-        shown = text.isprintable()
-    return text if shown else json.dumps(metric, separators=(",", ":"))
+    return text if text.isprintable() else json.dumps(metric, separators=(",", ":"))
 
 
 def _line(metric: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ingestor.errors import ServerProblem
-from ingestor.output import escape_the_unencodable, writing
+from ingestor.output import writing
 from ingestor.terminal import format as told
 from ingestor.terminal.client import Client, connected
 from ingestor.terminal.readings import Between, Labels, Reading
@@ -38,7 +38,6 @@ _COLOURS = {"ready": "green", "degraded": "yellow"}
 async def top(address: str, key: str | None, every_s: float) -> int:
     """Shows the gateway at this address until it is cancelled; once when stdout is no terminal. Raises
     ServerProblem when it can't be reached at first, StartupError when nothing can be written, and BadSetting."""
-    escape_the_unencodable()
     console = Console()
     async with connected(address, key) as client:
         readings = deque([await _read(client)], maxlen=_WINDOW)

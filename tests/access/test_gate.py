@@ -207,7 +207,7 @@ def test_prefixes_are_compared_as_they_are() -> None:
         "b.x",
     ]
     assert not caller.writes_all
-    assert not caller.reads_all
+    assert not caller.may_read("")
 
 
 def test_scopes_are_words() -> None:

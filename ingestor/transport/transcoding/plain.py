@@ -38,8 +38,6 @@ class PlainReader:
 
     def __init__(self, descriptor: Descriptor, typed: type[TypedMessage]) -> None:
         self._typed = typed
-        # What betterproto2 would make anew for each field that is not given, in twice the time.
-        self._unset = unset_values(typed)
         # Our name, the reader, and how many quotes key and value have in the text, without those within a map.
         self._fields: dict[str, tuple[str, Callable[[Any], Any], int]] = {}
         for field in descriptor.fields:
@@ -49,6 +47,8 @@ class PlainReader:
                 quotes = 2 if read is _number or read is _map else 4
                 self._fields[field.json_name] = (typed_name(field, typed), read, quotes)
         self._maps = [field.json_name for field in descriptor.fields if is_map(field)]
+        # What betterproto2 would make anew for each field that is not given, in twice the time.
+        self._unset = unset_values(typed) if self._fields else {}
 
     def read(self, body: bytes) -> TypedMessage | None:
         """The message that this JSON text says; None when it is not plain."""
