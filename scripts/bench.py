@@ -24,17 +24,21 @@ from benchmarks.durability import answered_steadily, synced_steadily
 from benchmarks.end_to_end import SERVICE, cases, committed_per_second, copy_batches, raw_copy_per_second
 from benchmarks.grpc_client import UnaryConnection
 from benchmarks.http_client import HttpConnection
+from benchmarks.loading import Load
 from benchmarks.processes import echo, embedded_server, fresh_database, ingestor
 from benchmarks.querying import filled, read, stored_per_second
+from benchmarks.tailing import beside_readers
 from benchmarks.transcoding import costs
 from benchmarks.workload import Workload
 from rich.console import Console
 from rich.table import Table
 
-PARTS = ("steps", "transcoding", "bulk", "journal", "single", "latency", "query")
+PARTS = ("steps", "transcoding", "bulk", "journal", "single", "latency", "query", "tail")
 _UNARY_BODIES = 20_000
 # A turn of a second for each of four handlers.
 _TURN_REQUESTS, _TURNS_A_RUN = 8_000, 3
+# Of the seconds of a run of single metrics: what is saved for queries, and what waits, must not decide.
+_READING_TURNS = 3
 _CONTENDERS = {
     "gRPC": ("stock grpclib echo", "grpcio.aio echo"),
     "HTTP": ("bare aiohttp echo",),
@@ -198,17 +202,70 @@ async def query(console: Console, name: str, server: str, options: argparse.Name
     case = cases(options.rows)[0]
     bodies = await asyncio.to_thread(case.bodies, case.workload)
     pauses = {"nobody reads": None, "both asked each second": 1.0, "asked without a pause": 0.0}
+    times: dict[float | None, list[tuple[float, float]]] = {pause_s: [] for pause_s in pauses.values()}
+
+    async def storing(pause_s: float | None) -> float:
+        seconds = _READING_TURNS * options.seconds
+        per_second, asked = await stored_per_second(
+            server, case, bodies, rows=rows, seconds=seconds, pause_s=pause_s
+        )
+        times[pause_s] += asked
+        return per_second
+
     measured = await _alternating(
-        options.runs,
-        *(
-            lambda pause_s=pause_s: stored_per_second(server, case, bodies, rows, pause_s)
-            for pause_s in pauses.values()
-        ),
+        options.runs, *(lambda pause_s=pause_s: storing(pause_s) for pause_s in pauses.values())
     )
-    table = _table(f"{case.name}, {name}, until committed (metrics a second)", "while", "metrics/s", "ratio")
-    for what, per_second in zip(pauses, measured, strict=True):
-        table.add_row(what, f"{per_second:,.0f}", f"{per_second / measured[0]:.2f}")
+    table = _table(
+        f"{case.name}, {name}, committed (metrics a second; milliseconds)",
+        *("while", "metrics/s", "ratio", "asked", "a day", "the catalogue"),
+    )
+    for (what, pause_s), per_second in zip(pauses.items(), measured, strict=True):
+        asked = (statistics.median(each) * 1e3 for each in zip(*times[pause_s], strict=True))
+        table.add_row(
+            what,
+            f"{per_second:,.0f}",
+            f"{per_second / measured[0]:.2f}",
+            f"{len(times[pause_s])}" if times[pause_s] else "",
+            *(f"{took_ms:.0f}" for took_ms in asked),
+        )
     console.print(table)
+
+
+async def tail(console: Console, name: str, server: str, options: argparse.Namespace) -> None:
+    """What readers of what is being stored cost, who have stopped reading."""
+    case = cases(options.rows // 4)[0]
+    bodies = await asyncio.to_thread(case.bodies, case.workload)
+    counts = {"nobody watches": 0, "one has stopped reading": 1}
+    loads: dict[int, list[Load]] = {readers: [] for readers in counts.values()}
+    console.print(f"{name}: tails ...")
+    for turn in range(options.runs):
+        for readers in list(loads) if turn % 2 else reversed(loads):
+            load = await beside_readers(server, case, bodies, _READING_TURNS * options.seconds, readers)
+            loads[readers].append(load)
+            console.print(f"  {readers}: {load.per_second:,.0f} metrics/s, {load.cpu_us:.3f} us each")
+    table = _table(
+        f"{case.name}, {name}, committed (ratios: median, least to most of {options.runs} pairs)",
+        *("while", "metrics/s", "ratio", "CPU of the server (us a row)", "ratio", "memory (MB)"),
+    )
+    for what, readers in counts.items():
+        rates, costs_us = (
+            [getattr(load, field) for load in loads[readers]] for field in ("per_second", "cpu_us")
+        )
+        table.add_row(
+            what,
+            f"{statistics.median(rates):,.0f}",
+            _ratios(rates, [load.per_second for load in loads[0]]),
+            f"{statistics.median(costs_us):.3f}",
+            _ratios(costs_us, [load.cpu_us for load in loads[0]]),
+            f"{max(load.memory_bytes for load in loads[readers]) / 1e6:.0f}",
+        )
+    console.print(table)
+
+
+def _ratios(ours: list[float], theirs: list[float]) -> str:
+    """Of pairs: the median's, and how they spread."""
+    pairs = sorted(one / other for one, other in zip(ours, theirs, strict=True))
+    return f"{statistics.median(ours) / statistics.median(theirs):.3f} ({pairs[0]:.3f} to {pairs[-1]:.3f})"
 
 
 async def _alternating(runs: int, *contenders: Callable[[], Awaitable[float]]) -> list[float]:
@@ -238,10 +295,9 @@ async def bench(options: argparse.Namespace) -> None:
         return
     async with embedded_server() as embedded:
         for name, server in {"embedded PostgreSQL": embedded, "TimescaleDB": options.timescale}.items():
-            if "bulk" in options.only and server:
-                await bulk(console, name, server, options)
-            if "query" in options.only and server:
-                await query(console, name, server, options)
+            for part, measure in {"bulk": bulk, "query": query, "tail": tail}.items():
+                if part in options.only and server:
+                    await measure(console, name, server, options)
         server = options.timescale or embedded
         if "journal" in options.only:
             await journal(

@@ -16,8 +16,8 @@ import asyncpg
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.driving import until_answered
 from benchmarks.end_to_end import Case
+from benchmarks.loading import loaded
 from benchmarks.processes import fresh_database, ingestor
 from ingestor.model import Delivery, MetricBatch
 from ingestor.model.batch import SCHEMA
@@ -29,6 +29,14 @@ _BATCH_ROWS = 50_000
 _ASKED = 20
 # Of rows that nobody has looked at since: what autovacuum does within minutes.
 _SETTLE = "VACUUM ANALYZE"
+
+
+class _Refused(Exception):
+    """Metrics wait, and more was asked than there is time for."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(retry_after_s)
+        self.retry_after_s = retry_after_s
 
 
 @dataclass(frozen=True)
@@ -70,40 +78,31 @@ async def read(port: int) -> Read:
 
 
 async def stored_per_second(
-    server: str, case: Case, bodies: list[bytes], rows: int, pause_s: float | None
-) -> float:
+    server: str, case: Case, bodies: list[bytes], *, rows: int, seconds: float, pause_s: float | None
+) -> tuple[float, list[tuple[float, float]]]:
     """Metrics a second into such a database, while both queries are asked with so long a pause between them; None
-    for none."""
+    for none. And how many seconds both took, each time."""
+    asked: list[tuple[float, float]] = []
     async with filled(server, rows) as url, ingestor(url) as ports:
-        reading = None if pause_s is None else asyncio.create_task(_loop(ports[1], pause_s))
-        began = time.perf_counter()
-        await until_answered(case.target(ports, bodies), len(bodies))
-        await _committed(ports[1])
-        took_s = time.perf_counter() - began
+        reading = None if pause_s is None else asyncio.create_task(_loop(ports[1], pause_s, asked))
+        load = await loaded(ports, case, bodies, seconds, warm=asked.clear)
         if reading is not None:
+            if reading.done():
+                await reading  # raises what ended it
             reading.cancel()
             await asyncio.wait({reading})
-    return case.workload.rows / took_s
+    return load.per_second, asked
 
 
-async def _committed(port: int) -> None:
-    """Returns when nothing waits to be stored any more."""
+async def _loop(port: int, pause_s: float, asked: list[tuple[float, float]]) -> None:
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
         while True:
-            async with http.get("/metrics") as response:
-                if "\ningestor_metrics_pending 0.0\n" in await response.text():
-                    return
-            await asyncio.sleep(0.02)
-
-
-async def _loop(port: int, pause_s: float) -> None:
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
-        number = 0
-        while True:
-            number += 1
-            await _ask(http, number)
-            await _timed(http, "/v1/series?page_size=1000")
-            await asyncio.sleep(pause_s)
+            try:
+                asked.append((await _ask(http, len(asked)), await _timed(http, "/v1/series?page_size=1000")))
+            except _Refused as refusal:
+                await asyncio.sleep(refusal.retry_after_s)
+            else:
+                await asyncio.sleep(pause_s)
 
 
 async def _ask(http: aiohttp.ClientSession, number: int) -> float:
@@ -116,6 +115,8 @@ async def _timed(http: aiohttp.ClientSession, path: str) -> float:
     began = time.perf_counter()
     async with http.get(path) as response:
         body = await response.read()
+        if response.status == 429:
+            raise _Refused(float(response.headers["Retry-After"]))
         if response.status != 200:
             msg = f"{path} was answered with {body.decode()}"
             raise RuntimeError(msg)
