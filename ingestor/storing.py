@@ -22,13 +22,14 @@ from ingestor.journal import DiskJournal, MemoryJournal
 from ingestor.journals import Journal, committed_in
 from ingestor.model import RequestKey, StoredRequest
 from ingestor.model.delivery import NOTHING
-from ingestor.model.questions import MetricPoint, MetricQuestion, SeriesQuestion, StoredSeries
+from ingestor.model.questions import MetricPoints, MetricQuestion, SeriesQuestion, StoredSeries
 from ingestor.settings import Settings
 from ingestor.storage.copy import ReferenceEncoder
 from ingestor.storage.database import Database
 from ingestor.storage.opening import open_database
 from ingestor.storage.reading import DatabaseReader, ReadLimits
 from ingestor.storage.repository import MetricRepository
+from ingestor.storage.summaries import Summaries
 from ingestor.telemetry import Telemetry
 
 # A probe is answered from the last look at the database for so long, however often it is asked.
@@ -38,7 +39,6 @@ _ANSWER_S = 2.0
 _GROWTH_ROWS, _GROWTH_COLUMNS = 3, 10
 _PURGE_EVERY_S = 600.0
 _CATCH_UP_EVERY_S = 5.0
-_SUMMARIZE_EVERY_S = 30.0
 _READ_AGAIN_S = 1.0
 _BACKOFF = Backoff(first_s=0.5)
 
@@ -64,6 +64,7 @@ class Storing:
         self._unconnected: str | None = None
         self._worker: BatchWorker | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._summaries: Summaries | None = None
         self._look: asyncio.Task[str | None] | None = None
         self._looked_at_s = float("-inf")
         self.database: Database | None = None
@@ -96,8 +97,10 @@ class Storing:
             raise StorageUnavailable(outage or "not connected yet")  # nobody should wait for that
         return await self.database.stored_requests(keys, self._window_s)
 
-    async def points(self, question: MetricQuestion) -> Sequence[MetricPoint]:
+    async def points(self, question: MetricQuestion) -> MetricPoints:
         """What is stored. Raises Invalid, Overloaded, TooSlow or Unavailable."""
+        if self._summaries is not None:
+            self._summaries.asked()
         return await self._reading().points(question)
 
     async def series(self, question: SeriesQuestion) -> Sequence[StoredSeries]:
@@ -171,9 +174,15 @@ class Storing:
         database = await open_database(
             self._address(), column_store=settings.column_store, telemetry=self._telemetry
         )
-        limits = ReadLimits(settings.query_connections, settings.query_timeout.total_seconds())
+        limits = ReadLimits(
+            settings.query_connections, settings.query_timeout.total_seconds(), share=settings.query_share
+        )
+
+        def pressed() -> bool:
+            return journal.full or journal.held_rows > settings.batch_size
+
         try:
-            self._reader = await database.open_reader(self._address(), limits)
+            self._reader = await database.open_reader(self._address(), limits, pressed)
             await self._start_worker(journal, database)
         except StorageError as error:
             await database.close(_ANSWER_S)
@@ -187,7 +196,9 @@ class Storing:
             logger.info("applied migration {:04} {}", migration.version, migration.name)
         self._spawn(self._purge(database), "purge")
         self._spawn(self._keep_catalogue(), "catalogue")
-        self._spawn(self._summarize(database), "summaries")
+        if database.facts.table == "partitioned":
+            self._summaries = Summaries(database.summarize, self._stored_to)
+            self._spawn(self._summaries.keep(), "summaries")
 
     async def _start_worker(self, journal: Journal, database: Database) -> None:
         settings = self._settings
@@ -225,14 +236,8 @@ class Storing:
             except StorageError as error:
                 logger.warning("old request ids could not be removed, which is tried again: {}", error)
 
-    async def _summarize(self, database: Database) -> None:
-        """Autovacuum would do it in the end."""
-        while True:
-            await asyncio.sleep(_SUMMARIZE_EVERY_S)
-            try:
-                await database.summarize()
-            except StorageError as error:
-                logger.debug("what was stored lately is in no summary yet: {}", error)
+    def _stored_to(self) -> int:
+        return NOTHING if self._worker is None else self._worker.stored_to
 
     async def _keep_catalogue(self) -> None:
         """Series that get no more rows would otherwise stay behind."""

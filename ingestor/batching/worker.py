@@ -102,6 +102,11 @@ class BatchWorker:
         self._rewinds = 0
 
     @property
+    def stored_to(self) -> int:
+        """The position up to which the database has all."""
+        return self._after
+
+    @property
     def failure(self) -> str | None:
         """Why batches are not being stored at the moment; None when they are."""
         if self._failure is not None:

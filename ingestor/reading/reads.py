@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, cast
 
 from ingestor_api.analytics.v1 import (
     ListSeriesRequest,
@@ -26,10 +26,11 @@ from ingestor_api.analytics.v1 import (
 from ingestor.caller import CALLER
 from ingestor.errors import FieldViolation, Invalid
 from ingestor.model import Limits, MetricBatch
-from ingestor.model.questions import MetricPoint, MetricQuestion, SeriesQuestion, StoredSeries
+from ingestor.model.questions import MetricPoints, MetricQuestion, SeriesQuestion, StoredSeries
 from ingestor.model.rules import name_problem
 from ingestor.permits import permit_reading
 from ingestor.reading.messages import tail_messages
+from ingestor.reading.points import told
 from ingestor.reading.questions import metric_question, series_question
 from ingestor.reading.tokens import write_token
 
@@ -38,7 +39,7 @@ class Reader(Protocol):
     """What is stored. Raises TooSlow, Overloaded or Unavailable, and Invalid where only the data tells that a
     question has no answer."""
 
-    async def points(self, question: MetricQuestion) -> Sequence[MetricPoint]: ...
+    async def points(self, question: MetricQuestion) -> MetricPoints: ...
     async def series(self, question: SeriesQuestion) -> Sequence[StoredSeries]: ...
 
 
@@ -77,7 +78,8 @@ class Reads:
         permit_reading(request.service_name)
         question = metric_question(request, self._clock(), self._limits)
         points = await self._reader.points(question)
-        return QueryMetricsResponse([Point(*point) for point in points], question.interval)
+        # A list as far as anybody reads it.
+        return QueryMetricsResponse(cast("list[Point]", told(points)), question.interval)
 
     async def list_series(self, request: ListSeriesRequest) -> ListSeriesResponse:
         """One page of what is there."""

@@ -29,6 +29,13 @@ class Serving(BaseModel):
     query_timeout: Annotated[Duration, between("10ms", "1h")] = Field(
         default=timedelta(seconds=10), description="how long a query may take at most"
     )
+    query_share: float = Field(
+        default=0.1,
+        ge=0.01,
+        le=1.0,
+        description="what all queries together get of the time while over BATCH_SIZE metrics wait to be stored;"
+        " 1: queries wait for nothing",
+    )
     connections_max: int = Field(
         default=1_000,
         ge=1,

@@ -7,7 +7,7 @@ It opens nothing and checks nothing beforehand (`storage.opening` does); what fa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from ingestor.model import RequestKey, StoredRequest
@@ -122,13 +122,16 @@ class Database:
                     break
             return purged + await self._cursors.purge(_PURGED_MAX)
 
-    async def open_reader(self, url: str, limits: ReadLimits) -> DatabaseReader:
-        """A reader with connections of its own, which end with this database's. Raises StorageError."""
+    async def open_reader(
+        self, url: str, limits: ReadLimits, pressed: Callable[[], bool] = bool
+    ) -> DatabaseReader:
+        """A reader with connections of its own, which end with this database's; it gives way while it is `pressed`.
+        Raises StorageError."""
         schema = None
         if self.facts.timescaledb is not None:
             with storage_errors():
                 schema = str(await self.transactions.execute(_TIMESCALEDB_SCHEMA))
-        self._reader = await DatabaseReader.open(url, limits, timescaledb_schema=schema)
+        self._reader = await DatabaseReader.open(url, limits, pressed, timescaledb_schema=schema)
         return self._reader
 
     def move(self, url: str) -> None:

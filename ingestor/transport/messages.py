@@ -17,6 +17,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from ingestor.encoded import Encoded
 from ingestor.timestamps import microseconds, to_datetime, to_timedelta
 
 Convert = Callable[[Any], Any]
@@ -97,7 +98,7 @@ class Converter:
 def is_long(message: TypedMessage) -> bool:
     """Whether it holds a list that takes milliseconds to be encoded."""
     return any(
-        len(getattr(message, name)) > _LONG
+        len(items := getattr(message, name)) > _LONG and not isinstance(items, Encoded)
         for name, meta in _known(type(message)).meta_by_field_name.items()
         if meta.repeated
     )
@@ -182,7 +183,10 @@ class _Writers:
                 if (value := getattr(message, ours)) is not None:
                     setattr(target, theirs, value)
             for ours, theirs, write_field in others:
-                if (value := getattr(message, ours)) is not None:
+                value = getattr(message, ours)
+                if isinstance(value, Encoded):
+                    target.MergeFromString(value.wire)
+                elif value is not None:
                     write_field(value, getattr(target, theirs))
 
         # Known before its fields are: a message may contain itself.

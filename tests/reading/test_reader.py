@@ -133,7 +133,7 @@ async def test_intervals_before_1970_begin_at_its_multiples_too(stored: Stored) 
     moment = datetime(1969, 12, 31, 23, 59, 58, tzinfo=UTC)
     await stored.gateway.store(batch_of([(microseconds(moment), "s", "m", 1.0, 0)]))
     asked = question(start=moment, end=datetime(1971, 1, 1, tzinfo=UTC), interval=timedelta(seconds=10))
-    assert await stored.reader.points(asked) == [(datetime(1969, 12, 31, 23, 59, 50, tzinfo=UTC), 1.0)]
+    assert list(await stored.reader.points(asked)) == [(datetime(1969, 12, 31, 23, 59, 50, tzinfo=UTC), 1.0)]
 
 
 async def test_many_label_sets(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,7 +330,7 @@ async def test_a_database_without_a_letter_has_none_of_it(postgres: str) -> None
         database = await open_database(url)
         reader = await database.open_reader(url, ReadLimits())
         try:
-            assert await reader.points(question(service_name="Ж")) == []
+            assert list(await reader.points(question(service_name="Ж"))) == []
             assert await reader.series(asks(service_prefix="Ж")) == []
         finally:
             await database.close(5)

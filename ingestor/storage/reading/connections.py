@@ -17,9 +17,11 @@ from loguru import logger
 
 from ingestor.errors import Overloaded, SchemaProblem, TooSlow, Unavailable
 from ingestor.storage.faults import FAILURES, classify
+from ingestor.storage.reading.giving_way import GivingWay
 from ingestor.storage.transactions import Connection, Pool, leave_as_it_is
 
 ResultT = TypeVar("ResultT")
+Pressed = Callable[[], bool]
 
 _RETRY_AFTER_S = 1.0
 # How much longer than the server itself we wait for it to end a statement, or to take one back.
@@ -29,30 +31,34 @@ _WAITING_MAX = 100
 
 @dataclass(frozen=True, slots=True)
 class ReadLimits:
-    """`connections` at once, each statement for `timeout_s` seconds; who finds none free waits `wait_s`."""
+    """`connections` at once, each statement for `timeout_s` seconds; who finds none free waits `wait_s`. `share` is
+    what questions get of the time while metrics wait."""
 
     connections: int = 4
     timeout_s: float = 10.0
     wait_s: float = 1.0
+    share: float = 1.0
 
 
 class ReadConnections:
     """Some of them, made as they are needed. `close` them in the end."""
 
-    def __init__(self, pool: Pool, limits: ReadLimits) -> None:
+    def __init__(self, pool: Pool, limits: ReadLimits, pressed: Pressed) -> None:
         self._pool = pool
+        self._way = GivingWay(limits.share, pressed)
         self._limits = limits
         self._free = asyncio.Semaphore(limits.connections)
         self._waiting = 0
         self._given_back: set[asyncio.Task[None]] = set()
 
     @classmethod
-    async def open(cls, url: str, limits: ReadLimits) -> ReadConnections:
-        """To the database at this address; connects to it when something is asked."""
+    async def open(cls, url: str, limits: ReadLimits, pressed: Pressed) -> ReadConnections:
+        """To the database at this address; connects to it when something is asked. `pressed` says whether metrics
+        wait."""
         pool = await asyncpg.create_pool(
             url, min_size=0, max_size=limits.connections, reset=leave_as_it_is, **_terms(limits)
         )
-        return cls(pool, limits)
+        return cls(pool, limits, pressed)
 
     def move(self, url: str) -> None:
         """The same database is at another address from now on."""
@@ -89,6 +95,7 @@ class ReadConnections:
             raise self._busy()
         self._waiting += 1
         try:
+            await self._way.clear()
             async with asyncio.timeout(self._limits.wait_s):
                 await self._free.acquire()
         except TimeoutError:
@@ -96,7 +103,8 @@ class ReadConnections:
         finally:
             self._waiting -= 1
         try:
-            yield
+            with self._way.counted():
+                yield
         finally:
             self._free.release()
 

@@ -7,22 +7,26 @@ this database can't hold at all was not found in it.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
+import numpy as np
+import numpy.typing as npt
 
 from ingestor.errors import FieldViolation, Invalid
-from ingestor.model.questions import MetricPoint, MetricQuestion, SeriesQuestion, StoredSeries
+from ingestor.model.questions import MetricPoints, MetricQuestion, SeriesQuestion, StoredSeries
 from ingestor.storage.reading import queries
-from ingestor.storage.reading.connections import ReadConnections, ReadLimits
+from ingestor.storage.reading.connections import Pressed, ReadConnections, ReadLimits
 from ingestor.storage.transactions import Connection
 
 # A text that the database's encoding lacks.
 _NOT_IN_IT = (asyncpg.UntranslatableCharacterError, asyncpg.CharacterNotInRepertoireError)
 # Of label sets by their ids, which the column store finds without reading rows; more are joined.
 _IDS_MAX = 1_000
+# An array's dimension, flags, type, length and bounds; and of each element the length. PostgreSQL counts from 2000.
+_ARRAY_HEAD_BYTES = 20
+_EPOCH_US = 946_684_800_000_000
 _BETWEEN = ("p50", "p95", "p99")
 
 
@@ -34,12 +38,15 @@ class DatabaseReader:
         self._bucket = bucket
 
     @classmethod
-    async def open(cls, url: str, limits: ReadLimits, *, timescaledb_schema: str | None) -> DatabaseReader:
-        """The database at this address; `timescaledb_schema` is that of the extension's functions, where it is."""
+    async def open(
+        cls, url: str, limits: ReadLimits, pressed: Pressed, *, timescaledb_schema: str | None
+    ) -> DatabaseReader:
+        """The database at this address; `timescaledb_schema` is that of the extension's functions, where it is.
+        `pressed` says whether metrics wait to be stored, and questions had better."""
         bucket = queries.DATE_BIN
         if timescaledb_schema is not None:
             bucket = queries.TIME_BUCKET.format(schema=timescaledb_schema)
-        return cls(await ReadConnections.open(url, limits), bucket)
+        return cls(await ReadConnections.open(url, limits, pressed), bucket)
 
     def move(self, url: str) -> None:
         """The same database is at another address from now on."""
@@ -49,17 +56,17 @@ class DatabaseReader:
         """Closes the connections, those that are still busy by force after `timeout_s` seconds."""
         await self._connections.close(timeout_s)
 
-    async def points(self, question: MetricQuestion) -> Sequence[MetricPoint]:
+    async def points(self, question: MetricQuestion) -> MetricPoints:
         """In the order of time. Raises Invalid, Overloaded, TooSlow or Unavailable."""
 
-        async def ask(connection: Connection) -> list[MetricPoint]:
+        async def ask(connection: Connection) -> MetricPoints:
             try:
                 points = await self._points(connection, question)
             except _NOT_IN_IT:
-                return []
+                return MetricPoints.none()
             except asyncpg.NumericValueOutOfRangeError:
                 raise _beyond(question, "the sum of an interval's values") from None
-            if question.aggregation in _BETWEEN and any(math.isinf(point.value) for point in points):
+            if question.aggregation in _BETWEEN and np.isinf(points.values).any():
                 # Of values so far apart that the database's way between them is endless.
                 raise _beyond(question, "the distance of an interval's values")
             return points
@@ -84,13 +91,13 @@ class DatabaseReader:
 
         return await self._connections.ask(ask)
 
-    async def _points(self, connection: Connection, question: MetricQuestion) -> list[MetricPoint]:
+    async def _points(self, connection: Connection, question: MetricQuestion) -> MetricPoints:
         labels, arguments = "", list[Any]()
         if question.labels:
             document = json.dumps(dict(question.labels))
             ids = [row["id"] for row in await connection.fetch(queries.LABEL_SETS, document, _IDS_MAX + 1)]
             if not ids:
-                return []
+                return MetricPoints.none()
             if len(ids) > _IDS_MAX:
                 labels, arguments = queries.LABELS_JOINED, [document]
             else:
@@ -98,7 +105,7 @@ class DatabaseReader:
         query = queries.POINTS.format(
             bucket=self._bucket, aggregate=queries.AGGREGATES[question.aggregation], labels=labels
         )
-        found = await connection.fetch(
+        found = await connection.fetchrow(
             query,
             question.service_name,
             question.metric_name,
@@ -107,7 +114,15 @@ class DatabaseReader:
             question.interval,
             *arguments,
         )
-        return [MetricPoint(*row) for row in found]
+        if found is None or found[0] is None:
+            return MetricPoints.none()
+        return MetricPoints(_elements(found[0], ">i8") + _EPOCH_US, _elements(found[1], ">f8"))
+
+
+def _elements(array: bytes, type_: str) -> npt.NDArray[Any]:
+    """Of an array as array_send gives it, without NULLs: numbers of eight bytes."""
+    elements = np.frombuffer(array, [("length", ">i4"), ("element", type_)], offset=_ARRAY_HEAD_BYTES)
+    return elements["element"].astype(np.dtype(type_).newbyteorder("="))
 
 
 def _beyond(question: MetricQuestion, what: str) -> Invalid:

@@ -1,0 +1,83 @@
+"""Lets those who store go first: while metrics wait to be stored, questions together get a set share of the time.
+
+A few asked at once don't wait: what nobody used of the share is kept for them, up to a second. Questions are never
+stopped for it once they are asked; one that would wait for long is refused, and told for how long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+from ingestor.errors import Overloaded
+
+# A page of a dozen charts is some hundreds of milliseconds.
+_SAVED_MAX_S = 1.0
+# One long question would otherwise shut out all others for minutes.
+_OWED_MAX_S = 2.0
+_PATIENCE_S = 5.0
+# So soon those who wait go on when metrics wait no longer.
+_LOOK_AGAIN_S = 0.1
+# What a sum of shares lacks by rounding is not worth a turn.
+_WAIT_MIN_S = 0.001
+
+
+class GivingWay:
+    """`share` of the time is for questions, 1 for all of it, while `pressed` says that metrics wait."""
+
+    def __init__(
+        self,
+        share: float,
+        pressed: Callable[[], bool],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._share = share
+        self._pressed = pressed
+        self._clock = clock
+        self._sleep = sleep
+        self._line = asyncio.Lock()
+        self._saved_s = _SAVED_MAX_S
+        self._counted_at_s = clock()
+
+    async def clear(self) -> None:
+        """Returns when a question may be asked, in the order in which they came. Raises Overloaded."""
+        if not self._line.locked() and self._wait_s() <= 0:
+            return
+        gives_up_at_s = self._clock() + _PATIENCE_S
+        async with self._line:
+            while (wait_s := self._wait_s()) > 0:
+                if self._clock() + wait_s > gives_up_at_s:
+                    msg = (
+                        f"metrics wait to be stored, and queries get {self._share:.0%} of the time meanwhile"
+                        " (QUERY_SHARE): ask for less, or later"
+                    )
+                    raise Overloaded(msg, wait_s)
+                await self._sleep(min(max(wait_s, _WAIT_MIN_S), _LOOK_AGAIN_S))
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Around a question: what it takes is taken from the share."""
+        began_s = self._clock()
+        try:
+            yield
+        finally:
+            self._count()
+            # While nobody waits, questions use up what was saved, and owe nothing.
+            least_s = -_OWED_MAX_S if self._pressed() else min(0.0, self._saved_s)
+            self._saved_s = max(least_s, self._saved_s - (self._clock() - began_s))
+
+    def _wait_s(self) -> float:
+        """For how long a question has to wait as things are."""
+        self._count()
+        if self._saved_s >= 0 or self._share >= 1 or not self._pressed():
+            return 0.0
+        return -self._saved_s / self._share
+
+    def _count(self) -> None:
+        now_s = self._clock()
+        self._saved_s = min(_SAVED_MAX_S, self._saved_s + (now_s - self._counted_at_s) * self._share)
+        self._counted_at_s = now_s
