@@ -32,7 +32,7 @@ async def loaded(
     seconds: float,
     warm: Callable[[], object] = bool,
 ) -> Load:
-    """Sends the bodies over and over; `warm` is called as measuring begins. Raises RuntimeError for a failed request."""
+    """Sends the bodies over and over; `warm` is called as measuring begins. Raises RuntimeError for a failure."""
     async with aiohttp.ClientSession(f"http://127.0.0.1:{ports[1]}") as http:
         sending = asyncio.create_task(rate(case.target(ports, bodies), seconds + _WARM_UP_S))
         await asyncio.sleep(_WARM_UP_S)
