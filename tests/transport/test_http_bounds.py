@@ -11,7 +11,7 @@ import pytest
 from ingestor.transport.bounds import Bounds
 from ingestor.transport.http import Content
 from ingestor.transport.share import Share
-from tests.transport.test_http import POST, raw, serving
+from tests.transport.http.kit import POST, raw, serving
 
 
 @pytest.mark.parametrize(

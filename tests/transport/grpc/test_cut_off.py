@@ -14,7 +14,7 @@ from ingestor.transport.grpc.keepalive import Patience
 from tests.gateway import Gateway, gateway
 from tests.transport.grpc.kit import GOOD, connected, framed, give_room, messages, waiting, without_room
 from tests.transport.grpc.test_floods import prepared
-from tests.transport.test_http import raw
+from tests.transport.http.kit import raw
 
 COUNTER = "ingestor_connections_cut_off_total"
 PAGE = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
