@@ -11,12 +11,24 @@ import grpc.aio
 import pytest
 from grpclib.exceptions import StreamTerminatedError
 from h2.errors import ErrorCodes
+from h2.settings import SettingCodes
 from ingestor_api.analytics.v1 import (
     LogMetricRequest,
 )
 
+from ingestor.errors import Invalid
 from tests.gateway import gateway
-from tests.transport.grpc.kit import GOOD, SERVICE, framed, give_room, waiting, without_room
+from tests.transport.grpc.kit import (
+    GOOD,
+    SERVICE,
+    connected,
+    framed,
+    give_room,
+    listening,
+    unary_rpc,
+    waiting,
+    without_room,
+)
 from tests.transport.grpc.raw_h2 import LOG_METRIC, RawClient
 
 
@@ -59,6 +71,28 @@ async def test_streams_from_before_the_client_knows_are_served(database_url: str
         await client.until(lambda: client.closed)
         await client.close()
         assert running.count("ingestor_metrics_committed_total") == 2
+
+
+async def test_the_connection_ends_behind_an_answer_that_left_at_once() -> None:
+    """A refusal does that when it is first to tell of a change of the client's table: nothing of it is left for the
+    turn's end, where the drain hears of calls that ended."""
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def method(body: bytes) -> bytes:
+        asked.set()
+        await go_on.wait()
+        raise Invalid("bad")
+
+    async with listening([unary_rpc(method)]) as (server, port), connected(port) as client:
+        call = await client.send(framed(b"x"))
+        await asked.wait()
+        client.h2.update_settings({SettingCodes.HEADER_TABLE_SIZE: 64})
+        await client.flush()
+        draining = asyncio.create_task(server.drain(30))
+        await client.until(lambda: client.goaway == call)
+        go_on.set()
+        assert (await client.answer(call)).headers["grpc-status"] == "3"
+        assert await asyncio.wait_for(draining, 5)
 
 
 async def test_what_a_client_sends_at_the_end_destroys_no_answers(database_url: str) -> None:

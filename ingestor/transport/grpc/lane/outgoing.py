@@ -72,11 +72,10 @@ class Outgoing:
         self._frames.clear()
 
     def _flush(self) -> None:
-        if not self._frames or not self.writable:
-            return
-        frames, self._frames = self._frames, []
-        self._connection._transport.write(b"".join(frames))
-        self._tell_farewell()
+        if self._frames and self.writable:
+            frames, self._frames = self._frames, []
+            self._connection._transport.write(b"".join(frames))
+        self._tell_farewell()  # also where what it waits for left before the turn's end
 
     def _tell_farewell(self) -> None:
         if self.some_ended and not self._frames:
