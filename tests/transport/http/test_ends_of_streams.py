@@ -68,9 +68,12 @@ async def unread(served: Served, *headers: str) -> AsyncIterator[asyncio.StreamR
 
 
 async def last_line(reader: asyncio.StreamReader) -> Any:
-    """That of a whole body: the connection ends with it, and is not reset."""
-    answer = await asyncio.wait_for(reader.read(), 10)
-    assert answer.endswith(b"\r\n0\r\n\r\n")
+    """That of a whole body, before which the connection is not reset."""
+    answer = b""
+    async with asyncio.timeout(10):
+        while not answer.endswith(b"\r\n0\r\n\r\n"):
+            assert (piece := await reader.read(64 * 1024))
+            answer += piece
     return json.loads(answer.split(b"\r\n")[-4])
 
 
