@@ -30,6 +30,10 @@ class FieldViolation:
         return FieldViolation(f"{parent}.{self.field}" if self.field else parent, self.description)
 
 
+UNTAKEN = "nothing was taken"
+"""The argument of a CancelledError that ends an offer while it waits for room."""
+
+
 class Refusal(Exception):
     """A request was refused, and nothing of it was taken. The message is meant for the caller."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ingestor.journal import RequestIds
 from ingestor.model import Ack, DeadRow, Limits, MetricBatch, Request, Rules
-from ingestor.service import AckPolicy, IngestorService
+from ingestor.service import AckPolicy, IngestorService, SeriesGuard
 from ingestor.telemetry import Telemetry
 
 
@@ -36,6 +36,7 @@ def service_on(
     requests: RequestIds | None = None,
     telemetry: Telemetry | None = None,
     commit_wait_max_s: float = 30.0,
+    series: SeriesGuard | None = None,
 ) -> IngestorService:
     """With a default of JOURNALED; it reads nothing, for which nobody asks it."""
     telemetry = telemetry or Telemetry()
@@ -47,5 +48,6 @@ def service_on(
         acks=AckPolicy(Ack.JOURNALED, commit_wait_max_s),
         reads=reads,
         telemetry=telemetry,
+        series=series,
         clock=clock,
     )

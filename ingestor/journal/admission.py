@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from ingestor.errors import Invalid, Refusal, Unavailable
+from ingestor.errors import UNTAKEN, Invalid, Refusal, Unavailable
 
 # What a refused caller is told: by then a flush or two have made room, if the database takes them at all.
 RETRY_AFTER_S = 1.0
@@ -114,6 +114,10 @@ class Admission(Generic[GuestT]):
         timer = loop.call_later(wait_s, self._give_up, admitted)
         try:
             await admitted
+        except asyncio.CancelledError as error:
+            if admitted in self._waiters:
+                error.args = (UNTAKEN,)
+            raise
         finally:
             timer.cancel()
             if self._leave(admitted):

@@ -6,14 +6,14 @@ It counts what it refuses. It knows rows, not messages: what is wrong with one w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence, Sized
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence, Sized
+from contextlib import asynccontextmanager, contextmanager
 from typing import Protocol, TypeVar
 
 from ingestor_api.analytics.v1 import RejectedMetric
 
 from ingestor.caller import CALLER
-from ingestor.errors import Conflict, Invalid, Later, TooFast
+from ingestor.errors import UNTAKEN, Conflict, Invalid, Later, TooFast
 from ingestor.model import Ack, DeadRow, MetricBatch, Request
 from ingestor.model.columns import Checked, Sifted
 from ingestor.model.series_bound import Claim
@@ -114,7 +114,8 @@ class Taking:
         until_taken: bool = False,
     ) -> Sequence[DeadRow]:
         """The rows that the database refused, as far as that was waited for. Raises Refusal; but for TooLate
-        nothing was taken then, and the claim is given back."""
+        nothing was taken then, and the claim is given back; as it is when the call is given up while it waits for
+        room."""
         offered = self._waiting.room_found if until_taken else self._waiting.offered
         try:
             return await offered(batch, ack, request)
@@ -126,6 +127,10 @@ class Taking:
             self._telemetry.count_rejected(batch.rows)
             self._series.give_back(claim)
             raise
+        except asyncio.CancelledError as error:
+            if error.args == (UNTAKEN,):
+                self._series.give_back(claim)
+            raise
 
     async def _taken(
         self, call: Call, sifted: Sifted, list_name: str
@@ -134,7 +139,9 @@ class Taking:
         del sifted
         accepted, request = batch.rows, call.request
         if request is not None:
-            request = request._replace(accepted=accepted, rejected=await _aside_if_many(encoded, rejected))
+            with self._unless_ended(claim):
+                packed = await _aside_if_many(encoded, rejected)
+            request = request._replace(accepted=accepted, rejected=packed)
         dead = await self.offer(batch, claim, call.ack, request, until_taken=call.waits_for_room)
         self._telemetry.count_rejected(len(rejected))
         return accepted - len(dead), with_dead(rejected, dead, call.rows)
@@ -155,7 +162,17 @@ class Taking:
             if checked.batch is None:
                 self._telemetry.count_rejected(len(rejected))
                 raise nothing_right(rejected, len(rejected), list_name)
-            return checked.batch, claim, await kept(told(rejected), len(rejected))
+            with self._unless_ended(claim):
+                return checked.batch, claim, await kept(told(rejected), len(rejected))
+
+    @contextmanager
+    def _unless_ended(self, claim: Claim | None) -> Iterator[None]:
+        """Around what is waited for before the offer: a call that ends there has taken nothing of the bound."""
+        try:
+            yield
+        except BaseException:  # cancelled, too; it is raised again
+            self._series.give_back(claim)
+            raise
 
     def _bounded(self, checked: Checked) -> tuple[Checked, Claim | None]:
         """Without rows of too many series, and what new ones took of the bound. Raises TooFast when there are no

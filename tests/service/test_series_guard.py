@@ -130,6 +130,19 @@ async def test_what_finds_no_room_in_the_queue_uses_up_no_series(database_url: s
             await full.stub.log_metric(LogMetricRequest("s", "e", 1.0))
 
 
+async def test_who_gives_up_waiting_for_room_uses_up_no_series(database_url: str) -> None:
+    """Whose deadline is over by then: nothing was taken."""
+    async with without_room(database_url, series_per_hour_max=2) as full:
+        for name in ("a", "b"):
+            with pytest.raises((GRPCError, TimeoutError)):
+                await full.stub.log_metric(LogMetricRequest("s", name, 1.0), timeout=0.1)
+        while full.count("ingestor_queue_waiting_requests"):
+            await asyncio.sleep(0.01)
+        await give_room(full)
+        await stored(full)
+        assert (await full.stub.log_metric(LogMetricRequest("s", "d", 1.0))).success
+
+
 async def test_each_key_has_its_own_bound(database_url: str, tmp_path: Path, warnings: list[str]) -> None:
     """That of the setting, or its own; the log names the key and nothing that it sent."""
     file = KeysFile(tmp_path / "keys")

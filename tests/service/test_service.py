@@ -21,6 +21,7 @@ from ingestor.deadline import CALLER_SAYS
 from ingestor.errors import Conflict, Invalid, NotStored, Overloaded, TooLate
 from ingestor.journal import MemoryJournal, QueueLimits, RequestIds
 from ingestor.model import Ack, DeadRow, Limits, MetricBatch, Outcome, Request
+from ingestor.service import SeriesGuard, taking
 from ingestor.telemetry import Telemetry
 from tests.recorder import Recorder, service_on
 
@@ -218,3 +219,27 @@ async def test_many_rejections_are_repeated_in_full() -> None:
     assert len(first.rejected) == 3_000
     assert isinstance(first.rejected[0], RejectedMetric)
     assert await service.log_metrics(request) == first
+
+
+@pytest.mark.parametrize("where", ["kept", "encoded"])
+async def test_a_call_that_is_given_up_before_its_offer_uses_up_no_series(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While what it is told of bad rows is worked on, which may take many turns and a thread."""
+    reached, telemetry = asyncio.Event(), Telemetry()
+
+    async def waits(*_: object) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    queue, guard = Recorder(), SeriesGuard(1, dry_run=False, telemetry=telemetry)
+    service = service_on(queue, Limits(), series=guard)
+    with monkeypatch.context() as slow:
+        slow.setattr(taking, {"kept": "kept", "encoded": "_aside_if_many"}[where], waits)
+        call = asyncio.create_task(service.log_metrics(named(GOOD, BAD)))
+        await reached.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+    assert queue.batches == []
+    assert (await service.log_metrics(LogMetricsRequest([Metric("s", "other", 1.0)]))).accepted == 1

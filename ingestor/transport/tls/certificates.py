@@ -64,12 +64,17 @@ class Certificates:
         return self._ports[protocols]
 
     async def keep(self, every_s: float = _LOOK_S) -> None:
-        """Looks at the files every so many seconds."""
+        """Looks at the files every so many seconds. Whatever goes wrong with a look is told, and never the end."""
         self._told(self.state)
         while True:
             await asyncio.sleep(every_s)
-            # In a thread, since a file system may hang.
-            if await asyncio.to_thread(self.look):
+            before = self.state
+            try:
+                # In a thread, since a file system may hang.
+                await asyncio.to_thread(self.look)
+            except Exception as error:  # noqa: BLE001 - whatever it is, a later look may find a certificate renewed
+                self._fail(f"they could not be looked at: {error!r}")
+            if self.state != before:
                 self._told(self.state)
 
     def look(self) -> bool:

@@ -48,7 +48,7 @@ async def listening(
 ) -> AsyncIterator[tuple[GrpcServer, int]]:
     """A server of these, and its port."""
     usual: dict[str, Any] = {"lane": load({}).grpc_lane, "share": Share(bounds)}
-    server = GrpcServer(rpcs, message_bytes_max=2**20, **usual, **options)
+    server = GrpcServer(rpcs, message_bytes_max=2**20, **{**usual, **options})
     port = await server.start("127.0.0.1", 0)
     try:
         yield server, port

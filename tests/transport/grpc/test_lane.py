@@ -14,7 +14,9 @@ from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 from hyperframe.frame import DataFrame
 
-from tests.transport.grpc.kit import GOOD, SERVICE, framed, serving
+from ingestor.transport.bounds import Bounds
+from ingestor.transport.share import Share
+from tests.transport.grpc.kit import GOOD, SERVICE, connected, framed, listening, serving, unary_rpc
 from tests.transport.grpc.raw_h2 import LOG_METRIC, Answer
 
 lane_only = pytest.mark.parametrize("lane", ["true"], indirect=True)
@@ -294,3 +296,27 @@ async def test_other_methods_of_the_service_are_found_by_their_paths(lane: bool)
     async with serving(echo) as client:
         answer = await client.answer(await client.send(framed(GOOD), path=f"{SERVICE}/LogMetricS"))
         assert answer.headers["grpc-status"] == "12"
+
+
+@lane_only
+async def test_a_call_whose_time_ends_while_its_refusal_waits_leaves_nothing_behind() -> None:
+    """It is answered once: what is kept of a second answer would never be let go."""
+
+    async def method(body: bytes) -> bytes:
+        return bytes(900_000)
+
+    share = Share(Bounds(request_timeout_s=0.2))
+    rpc = unary_rpc(method)
+    async with listening([rpc], share=share) as (_, port), connected(port) as client:
+        client.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 2**24})
+        client.h2.increment_flow_control_window(2**30)
+        await client.flush()
+        client.reading.clear()
+        await client.open_with({"grpc-timeout": "500m"})  # refused before that, since it does not come whole
+        for _ in range(12):
+            await client.send(framed(b"x"))
+        await asyncio.sleep(0.7)
+        client.reading.set()
+        assert share.unread.bytes
+        await client.until(lambda: sum(answer.ended for answer in client.answers.values()) == 13)
+        assert share.unread.bytes == 0

@@ -72,7 +72,8 @@ async def last_line(reader: asyncio.StreamReader) -> Any:
     answer = b""
     async with asyncio.timeout(10):
         while not answer.endswith(b"\r\n0\r\n\r\n"):
-            assert (piece := await reader.read(64 * 1024))
+            piece = await reader.read(64 * 1024)
+            assert piece
             answer += piece
     return json.loads(answer.split(b"\r\n")[-4])
 

@@ -197,6 +197,24 @@ async def test_the_files_are_looked_at_again_and_again(pki: Pki) -> None:
         keeper.cancel()
 
 
+async def test_a_look_that_fails_in_a_way_not_foreseen_is_told_and_not_the_last(
+    pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as without a thread to look in; the files are taken by the next that does not fail."""
+    told: asyncio.Queue[State] = asyncio.Queue()
+    pki.serve_with(expires=SOONER)
+    certificates = Certificates(files(pki), told=told.put_nowait)
+    keeper = asyncio.create_task(certificates.keep(0.01))
+    try:
+        assert await asyncio.wait_for(told.get(), 20) == State(SOONER, None)
+        with monkeypatch.context() as broken:
+            broken.setattr(TlsFiles, "stamp", lambda _: 1 // 0)
+            assert "ZeroDivisionError" in str((await asyncio.wait_for(told.get(), 20)).problem)
+        assert await asyncio.wait_for(told.get(), 20) == State(SOONER, None)
+    finally:
+        keeper.cancel()
+
+
 def test_what_can_not_be_used_at_the_start_is_an_error(pki: Pki) -> None:
     """Nothing is served with files that were wrong from the beginning."""
     Path(pki.folder / "server.key").write_text("torn")

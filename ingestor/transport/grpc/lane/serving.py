@@ -130,8 +130,8 @@ class Calls:
             call.task.cancel()
 
     def _answer(self, call: Call, answer: Answer) -> None:
-        if call.stream_id not in self.by_stream:
-            return
+        if call.stream_id not in self.by_stream or call.unsent is not None:
+            return  # nobody waits for it, or it was answered before: its time may end while that waits to leave
         if self._answers.sent(call, answer):
             self._over(call, answer.code)
         else:
