@@ -12,8 +12,8 @@ Invariants, whenever the event loop may turn:
 - `unwritten_rows` and `unwritten_bytes` are those of `offers` and of the one group that is being written, and stay
   within the queue's limits; `queued_rows` of them are acknowledged;
 - `durable_rows` are synced and not settled: `backlog.waiting_rows`, and those in flight;
-- `committed` is where the database stands, as far as is known here, and `released` what of it a write or a release
-  last told the log, which may remove nothing behind it;
+- `committed` is where the database stands, as far as is known here, and `released` what of it a write, a release or
+  a restart last told the log, which may remove nothing behind it;
 - what nobody will write any more (the journal has ended, or its writer died) stays counted: it is lost.
 """
 
@@ -153,7 +153,7 @@ class Books:
         """The database has what stands up to `position`; what is behind it, so many rows, is read again. Returns by
         how many rows more are held than before."""
         self.in_flight.clear()
-        self.committed = position
+        self.committed = self.released = position
         self.backlog.restart(position, rows, marks)
         change = rows - self.durable_rows
         self.durable_rows = rows

@@ -116,9 +116,10 @@ class Inlet:
             await asyncio.sleep(0)  # those who come in the same turn of the loop share the sync
             self._offered.clear()
             # An empty group only tries the disk: nobody can come in before it is known to be well again.
-            while (group := self._books.next_group(_GROUP_BYTES_MAX)) or self._books.problem is not None:
+            while self._books.offers or self._books.problem is not None:
                 async with self._log.changing:
-                    await self._append(group)
+                    # Not before: who is cancelled while it waits for that has taken nothing out.
+                    await self._append(self._books.next_group(_GROUP_BYTES_MAX))
                 if self._books.problem is not None:
                     self._rest()
                     await asyncio.sleep(_REST_S)
@@ -152,7 +153,7 @@ class Inlet:
             written = await self._log.append(group, books.backlog.last + 1, committed)
         except (JournalFull, JournalFailed) as error:
             books.put_back(group)
-            self._unwritable(str(error))
+            self._unwritable(str(error), certain=error.certain)
             return
         except BaseException:  # cancelled, or our own mistake: it is raised again, and nothing is forgotten
             books.put_back(group)
@@ -181,13 +182,16 @@ class Inlet:
                 if offer.receipt.awaited:
                     self._books.urgent = position
 
-    def _unwritable(self, reason: str) -> None:
-        """Nothing of what is offered gets into the log. Who was acknowledged already stays, the others are told."""
+    def _unwritable(self, reason: str, *, certain: bool) -> None:
+        """Nothing of what is offered gets into the log. Who was acknowledged already stays, the others are told;
+        unless it is `certain`, also that it may come back."""
         if self._books.problem is None:
             logger.error("the journal can't be written, so requests are refused: {}", reason)
         self._books.problem = reason
+        perhaps = Unavailable(f"{reason}: it may still be stored", RETRY_AFTER_S)
+        refusal = self._refusal() if certain else perhaps
         for offer in self._books.drop_unacknowledged():
-            self._fail(offer, self._refusal())
+            self._fail(offer, refusal)
 
     def _fail(self, offer: Offer, refusal: Refusal) -> None:
         if offer.request is not None:
@@ -204,8 +208,10 @@ class Inlet:
         problem = f"it has failed in a way that was not foreseen ({error!r}): restart the server"
         logger.opt(exception=error).critical("the journal's writer died: nothing is taken any more")
         self._books.problem = problem
-        self._unwritable(problem)
-        self.abandon(Unavailable(f"{problem}: it may still be stored", RETRY_AFTER_S))
+        refusal = Unavailable(f"{problem}: it may still be stored", RETRY_AFTER_S)
+        for offer in self._books.drop_unacknowledged():
+            self._fail(offer, refusal)
+        self.abandon(refusal)
 
     def _refusal(self) -> Refusal:
         books = self._books

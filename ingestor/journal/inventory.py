@@ -37,7 +37,8 @@ class Found:
     @property
     def cut_short(self) -> bool:
         """Whether it is what a power loss leaves of a file that was only just being made."""
-        return self.header is None and self.size_bytes <= HEADER_BYTES and not self.foreign
+        short = self.header is None and self.size_bytes <= HEADER_BYTES
+        return short and not self.foreign and not self.damaged
 
 
 def take_inventory(directory: Directory) -> list[Found]:

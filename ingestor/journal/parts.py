@@ -76,6 +76,8 @@ class Parts(NamedTuple):
             Gap(first, last, name, doubtful=newest and first >= scan.append_first)
             for first, last in scan.missing
         ]
+        if newest and scan.lost_end:
+            gaps.append(Gap(scan.last + 1, scan.last + 1, name, doubtful=True))
         if part.limit is not None and scan.cut_off:
             gaps.append(Gap(scan.last + 1, part.limit - 1, self._blamed(part, scan)))
         return gaps
@@ -98,8 +100,14 @@ class Parts(NamedTuple):
         return short and all(gap.file != hollow.name for gap in lost)
 
     def _removed_to(self) -> int:
-        """The last position before the oldest part that is there for any."""
+        """The last position before the oldest part that is there for any; 0 when a damaged file may have had what
+        stands before it."""
         oldest = next(part for part in self.parts if part.limit is None or part.limit > part.first)
+        if oldest.headless or any(
+            hollow.sequence < oldest.found.sequence and not self.is_remnant(hollow, ())
+            for hollow in self.hollow
+        ):
+            return 0
         return min(oldest.first - 1, oldest.header.previous)
 
     def _blamed(self, part: Part, scan: Scan) -> str:

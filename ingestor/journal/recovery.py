@@ -118,7 +118,7 @@ class _Recoverer:
             self._read_newest(parts, segments[-1], tail)
             for part, segment in zip(parts.parts[:-1], segments, strict=False):
                 self._read_sealed(parts, part, segment)
-            self._last = max(segments[-1].last, self._hint)
+            self._last = max(self._last, segments[-1].last, self._hint)
         self._settle_hollow(parts)
         if not segments or self._last != segments[-1].last:
             tail.distrust()
@@ -140,6 +140,7 @@ class _Recoverer:
         lost = self._lost(parts, newest, scan)
         file.sync()  # of what is read from here on, all is on the disk
         damaged = parts.is_damaged(newest, scan, lost) or segment.damaged
+        self._last = max((gap.last for gap in lost), default=0)
         tail.adopt(segment, file, trusted=not damaged)
         if damaged:
             segment.name = set_aside(self._directory, segment.name, self._recovery)

@@ -14,6 +14,7 @@ from ingestor.journal.frames import CURSOR, ENTRY, HEAD_BYTES, HEADER_BYTES
 from ingestor.journal.segments import WINDOW_BYTES, Bad, Frame, walk
 
 _IDS_BYTES = 32
+_CURSOR_BYTES = HEAD_BYTES + _IDS_BYTES
 
 
 class Scan:
@@ -21,7 +22,8 @@ class Scan:
 
     `last` is the last good entry's position, `missing` are ranges of positions between good ones; `end` is behind
     the last good frame, `hint` what the last cursor said, `append_first` the first position of the append that the
-    last entry came with. `scars` are bad bytes before a good frame, `bad_at_end` those behind all good ones.
+    last entry came with. `scars` are bad bytes before a good frame, `bad_at_end` those behind all good ones;
+    `lost_end` says that entries were behind the last good one, how many nobody can say: a cursor comes after them.
     """
 
     def __init__(self, first: int, limit: int | None) -> None:
@@ -33,6 +35,7 @@ class Scan:
         self.missing: list[tuple[int, int]] = []
         self.scars: list[Bad] = []
         self.bad_at_end: list[Bad] = []
+        self.lost_end = False
 
     @property
     def cut_off(self) -> bool:
@@ -52,6 +55,9 @@ class Scan:
                 self.bad_at_end.append(item)
             elif item.head.kind == CURSOR:
                 self.hint = item.head.position
+                # What is no longer than a cursor was one, most likely.
+                long = any(bad.end - bad.offset > _CURSOR_BYTES for bad in self.bad_at_end)
+                self.lost_end = self.lost_end or long
                 self._good(item)
             elif self.limit is not None and item.head.position >= self.limit:
                 return  # and what comes behind it, too
@@ -65,7 +71,7 @@ class Scan:
         position = frame.head.position
         if position > self.last + 1:
             self.missing.append((self.last + 1, position - 1))
-        self.append_first = position - frame.head.number
+        self.append_first, self.lost_end = position - frame.head.number, False
         self.last = position
         self._good(frame)
 

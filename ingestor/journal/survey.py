@@ -137,6 +137,7 @@ def _survey(
                 lost += _tell(told, directory, parts, part)
         done += part.found.size_bytes
         progress(done, size_bytes)
+    told.last = max(told.last, committed)  # also when the newest was removed meanwhile
     _tell_hollow(told, parts, lost)
     told.damaged_files = [item.name for item in found if item.damaged or item.name in told.damaged_files]
     return told
@@ -170,7 +171,7 @@ def _tell(told: Survey, directory: Directory, parts: Parts, part: Part) -> list[
         _count(told, frame.head)
     lost = parts.lost(part, scan, told.committed)
     told.gaps += [(max(gap.first, told.committed + 1), gap.last) for gap in lost]
-    told.last = max(scan.last, told.committed)
+    told.last = max(scan.last, told.committed, *(gap.last for gap in lost))
     told.bad += _bad(part, scan)
     if parts.is_damaged(part, scan, lost):
         told.damaged_files.append(part.found.name)
