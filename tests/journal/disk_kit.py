@@ -68,11 +68,12 @@ async def opened(
     requests: RequestIds | None = None,
     *,
     bytes_max: int = 64 * MIB,
+    retention_s: float = 0.0,
     at: int | None = 0,
     **hooks: Callable[..., object],
 ) -> AsyncIterator[tuple[DiskJournal, Brakes]]:
     """A journal that has been resumed at this position (None: where it was known to be) and takes offers."""
-    log = Brakes(SegmentLog.open(DiskDirectory.open(path), LogLimits(bytes_max)))
+    log = Brakes(SegmentLog.open(DiskDirectory.open(path), LogLimits(bytes_max, retention_s=retention_s)))
     journal = DiskJournal(log, queue_limits or limits(), requests, **hooks)  # type: ignore[arg-type]
     await journal.resume()
     if at is not None:

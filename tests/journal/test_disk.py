@@ -269,6 +269,23 @@ async def test_a_database_that_lost_commits_gets_them_again(tmp_path: Path) -> N
         assert values(await journal.read(MANY)) == [2.0, 3.0, 4.0]
 
 
+async def test_what_is_stored_again_makes_room_again(tmp_path: Path) -> None:
+    """All of it in one go, up to where the database had been before."""
+    async with opened(tmp_path, bytes_max=40_000, retention_s=3_600) as (journal, log):
+        with pytest.raises(Overloaded):
+            while True:
+                await journal.offer(batch(50), Ack.JOURNALED)
+        await settle_all(journal)
+        await until(lambda: log.committed_hint == log.last)
+        await journal.rewind(0)
+        with pytest.raises(Overloaded):
+            await journal.offer(batch(50), Ack.JOURNALED)
+        full_bytes = journal.room_bytes
+        await settle_all(journal)
+        await until(lambda: journal.room_bytes > full_bytes)
+        await journal.offer(batch(50), Ack.JOURNALED)
+
+
 async def test_a_database_that_is_ahead_is_not_given_old_positions(tmp_path: Path) -> None:
     """As when DATA_DIR was restored from a copy: new entries come behind what the database has."""
     async with opened(tmp_path / "journal", at=1_000) as (journal, _):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import threading
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -130,6 +131,34 @@ async def test_who_waits_at_the_end_is_told(tmp_path: Path) -> None:
             await asyncio.wait_for(waiting, 5)
 
 
+async def test_who_waits_at_the_end_behind_a_rewind_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer itself still waited for the log when its time was up."""
+    async with opened(tmp_path) as (journal, log):
+        held, go, real = threading.Event(), threading.Event(), log.rewound
+
+        def rewound(position: int) -> object:
+            held.set()
+            assert go.wait(30)
+            return real(position)
+
+        monkeypatch.setattr(log, "rewound", rewound, raising=False)
+        rewinding = asyncio.create_task(journal.rewind(0))
+        await until(held.is_set)
+        waiting = asyncio.create_task(journal.offer(batch(), Ack.JOURNALED))
+        await turns()
+        await journal.offer(batch(3), Ack.QUEUED)
+        await turns(20)
+        ending = asyncio.create_task(journal.end(0))
+        await turns(20)
+        go.set()
+        assert await asyncio.wait_for(ending, 5) == 3
+        with pytest.raises(TooLate, match="may still be stored"):
+            await asyncio.wait_for(waiting, 5)
+        await rewinding
+
+
 async def test_who_waits_for_the_commit_of_what_is_being_written_is_heard(tmp_path: Path) -> None:
     """The first only wanted it on the disk; a repetition comes before it is there."""
     ids = RequestIds()
@@ -173,6 +202,16 @@ async def test_a_failing_disk_stays_a_problem_until_it_takes_something(tmp_path:
         await asyncio.wait_for(until(lambda: journal.problem is None), 5)
         assert (journal.held_rows, journal.held_bytes, journal.unwritten_rows) == (0, 0, 0)
         await journal.offer(batch(), Ack.JOURNALED)
+
+
+async def test_who_was_not_surely_refused_is_told_so(tmp_path: Path) -> None:
+    """The disk would not even cut off what it failed to write: a crash may bring it back. Who comes then is."""
+    async with opened(tmp_path) as (journal, log):
+        log.failures = [JournalFailed("input/output error", certain=False)]
+        with pytest.raises(Unavailable, match="input/output error: it may still be stored"):
+            await journal.offer(batch(), Ack.JOURNALED)
+        with pytest.raises(Overloaded, match="input/output error: nothing was taken"):
+            await journal.offer(batch(), Ack.JOURNALED)
 
 
 async def test_a_writer_that_dies_is_told_and_nobody_hangs(tmp_path: Path) -> None:

@@ -46,6 +46,26 @@ def test_a_hole_in_the_last_append_of_an_earlier_file_is_a_loss(tmp_path: Path) 
         assert log.recovery.gaps == [Gap(2, 2, name(1), doubtful=False)]
 
 
+def test_what_was_lost_before_the_last_cursor_is_told(tmp_path: Path) -> None:
+    """A cursor comes after entries that are gone, how many nobody can say. They count as one, whose position isn't
+    given out again."""
+    whole = segment(1, 1, entry(1), entry(2), entry(3), cursor(1))
+    path = put(tmp_path, broken(broken(whole, 2), 3))
+    with opened(tmp_path) as log:
+        assert (log.committed_hint, log.last) == (1, 2)
+        assert (log.recovery.gaps, log.recovery.damaged) == ([Gap(2, 2, name(1), doubtful=True)], [aside(1)])
+        log.append([record(3, 99.0)])
+        assert values(log) == {1: 1.0, 3: 99.0}
+    assert set(contents(path)) == {aside(1), name(2)}
+
+
+def test_bad_bytes_that_may_have_been_a_cursor_were_no_entry(tmp_path: Path) -> None:
+    """Before another cursor, and no longer than one. They are damage all the same."""
+    put(tmp_path, segment(1, 1, entry(1), bytes(len(cursor(0))), cursor(0)))
+    with opened(tmp_path) as log:
+        assert (log.last, log.recovery.gaps, log.recovery.damaged) == (1, [], [aside(1)])
+
+
 def test_damage_to_what_is_committed_is_no_loss(tmp_path: Path) -> None:
     """The file is damaged all the same, and is kept."""
     put(tmp_path, segment(1, 1, entry(1), broken(segment(1, 1, entry(2)), 2)[88:], entry(3), cursor(2)))

@@ -19,6 +19,7 @@ from tests.journal.segment_files import (
     aside,
     broken,
     contents,
+    entries_in,
     entry,
     name,
     opened,
@@ -74,6 +75,25 @@ def test_a_file_that_is_missing_at_the_beginning_is_told_when_the_database_says_
         assert log.rewound(2) is None
         assert log.rewound(1) == (2, 2)
         assert log.rewound(0) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("oldest", "lacks"),
+    [
+        (bytes(len(FIRST)), (1, 2)),
+        (bytes(entries_in(FIRST)[1][1]) + FIRST[entries_in(FIRST)[1][1] :], (1, 1)),
+    ],
+    ids=["hollow", "headless"],
+)
+def test_what_a_broken_oldest_file_had_is_not_taken_for_committed(
+    tmp_path: Path, oldest: bytes, lacks: tuple[int, int]
+) -> None:
+    """Nothing before what is left was removed: it is damaged. A database that lacks it hears of it."""
+    put(tmp_path, oldest, segment(2, 3, entry(3)))
+    with opened(tmp_path) as log:
+        assert (log.committed_hint, log.recovery.damaged) == (0, [aside(1)])
+        assert log.rewound(log.committed_hint) == lacks
+        assert log.recovery.gaps == [Gap(*lacks, "removed files")]
 
 
 @pytest.mark.parametrize("zeros", [True, False])

@@ -88,6 +88,18 @@ def test_bad_bytes_before_good_ones_are_a_scar_and_behind_them_an_end() -> None:
     assert (scan.scarred, scan.end) == (True, len(WHOLE + cursor(3)))
 
 
+def test_a_cursor_behind_bad_bytes_says_that_entries_were_there() -> None:
+    """Until one comes behind it, which says how many. What is no longer than a cursor was one."""
+    lost = broken(WHOLE, 4) + cursor(3)
+    assert scanned(lost)[0].lost_end
+    assert scanned(lost + cursor(3))[0].lost_end
+    scan, good = scanned(lost + entry(5))
+    assert (good, scan.missing, scan.lost_end) == ([1, 2, 3, 5], [(4, 4)], False)
+    assert not scanned(broken(WHOLE, 4))[0].lost_end
+    assert not scanned(WHOLE + bytes(len(cursor(3))) + cursor(3))[0].lost_end
+    assert scanned(WHOLE + bytes(len(cursor(3)) + 8) + cursor(3))[0].lost_end
+
+
 def test_what_is_void_is_not_looked_at() -> None:
     """Nor is what comes behind it: a cursor of an append that failed may say anything."""
     scan, good = scanned(WHOLE + cursor(9), limit=4)

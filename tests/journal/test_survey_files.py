@@ -12,6 +12,7 @@ import pytest
 from ingestor.journal import frames
 from ingestor.journal.directory import DiskDirectory, DiskFile
 from ingestor.journal.frames import Header
+from ingestor.journal.parts import Gap
 from ingestor.journal.survey import BadBytes, Survey, export, survey
 from ingestor.model import MetricBatch, Row
 from tests.journal.segment_files import (
@@ -219,6 +220,19 @@ def test_what_was_set_aside_is_kept_whatever_it_holds(tmp_path: Path) -> None:
     assert contents(path)[f"{name(2)}.damaged"] == bytes(88)
 
 
+@pytest.mark.parametrize("size", [0, 88])
+def test_what_was_set_aside_is_kept_also_behind_all_others(tmp_path: Path, size: int) -> None:
+    """A file without that name would be one that was only just being made."""
+    path = put(tmp_path, segment(1, 1, entry(1)), bytes(size))
+    (path / name(2)).rename(path / f"{name(2)}.damaged")
+    with opened(tmp_path) as log:
+        assert (log.recovery.gaps, log.recovery.damaged) == (
+            [Gap(2, 2, f"{name(2)}.damaged")],
+            [f"{name(2)}.damaged"],
+        )
+    assert contents(path)[f"{name(2)}.damaged"] == bytes(size)
+
+
 def test_what_was_removed_had_been_committed(tmp_path: Path) -> None:
     """Whatever the newest header and the last cursor say."""
     path = put(tmp_path, b"", segment(2, 3, entry(3), entry(4)), segment(3, 5, entry(5), committed=1))
@@ -247,7 +261,10 @@ def test_what_was_leapt_over_had_not(tmp_path: Path) -> None:
         assert log.committed_hint == 2
 
 
-def test_the_newest_file_may_be_removed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_newest_file_may_be_removed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, whole: bool
+) -> None:
     """Between the first look and the second, a server that goes on can have begun another and stored all this."""
     path = put(tmp_path, segment(1, 1, entry(1)), segment(2, 2, entry(2), committed=1))
     read = DiskFile.read
@@ -259,8 +276,9 @@ def test_the_newest_file_may_be_removed_too(tmp_path: Path, monkeypatch: pytest.
         return data
 
     monkeypatch.setattr(DiskFile, "read", remove_behind)
-    found = looked(tmp_path)
-    assert (found.committed, found.entries, found.gaps, found.sound) == (1, 1, [], True)
+    found = looked(tmp_path, whole=whole)
+    assert (found.committed, found.entries, found.gaps, found.sound) == (1, int(whole), [], True)
+    assert found.last == 1, "not before what is committed"
 
 
 def test_a_headless_file_that_is_removed_meanwhile_is_gone(
