@@ -66,7 +66,7 @@ class Parts(NamedTuple):
 
     def committed_by(self, newest: Scan) -> int:
         """Up to where all was committed, or less: what the last cursor says, or the newest header. What was removed
-        had been, whatever they say."""
+        had been, whatever they say; but nothing counts as removed where a damaged file may have had it."""
         return max(self._removed_to(), self.committed if newest.hint is None else newest.hint)
 
     def gaps(self, part: Part, scan: Scan) -> list[Gap]:

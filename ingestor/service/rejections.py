@@ -29,9 +29,9 @@ class Packed(Sequence[RejectedMetric]):
 
     def add(self, rejected: Sequence[RejectedMetric]) -> None:
         """These come next."""
-        listed = [(each.index, each.reason) for each in rejected]
-        self._pieces.append(zlib.compress(orjson.dumps(listed), level=1))
-        self._ends.append(len(self) + len(listed))
+        pairs = [(each.index, each.reason) for each in rejected]
+        self._pieces.append(zlib.compress(orjson.dumps(pairs), level=1))
+        self._ends.append(len(self) + len(pairs))
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -50,11 +50,13 @@ class Packed(Sequence[RejectedMetric]):
     @overload
     def __getitem__(self, index: slice) -> list[RejectedMetric]: ...
     def __getitem__(self, index: int | slice) -> RejectedMetric | list[RejectedMetric]:
+        """Unpacks all of them for it: answers are gone through, and only tests look at one."""
         return list(self)[index]
 
 
 def collected(rejected: Iterable[RejectedMetric], count: int) -> Sequence[RejectedMetric]:
-    """`kept`, at once."""
+    """All of these, of which there are so many, in one turn of the loop; so they are packed in larger pieces than
+    `kept`'s."""
     rest = iter(rejected)
     if count <= _FEW:
         return list(rest)

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-import numpy as np
 import orjson
 from betterproto2 import Message as TypedMessage
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -24,7 +23,6 @@ from ingestor.transport.messages import typed_class, typed_name, unset_values
 
 # What is longer is not read for nothing, and is not worth hurrying.
 _BYTES_MAX = 4096
-_QUOTE, _COLON, _SPACE = ord('"'), ord(":"), ord(" ")
 # Without the hour 24, which Python reads as the next day's first from 3.14 on, and protobuf not at all.
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?Z")
 
@@ -71,27 +69,6 @@ class PlainReader:
             if name in value:
                 quotes += 4 * len(value[name])
         return self._typed(**fields) if quotes == body.count(b'"') else None
-
-
-def load(body: bytes) -> Any:
-    """The JSON value of this text, of two keys alike in an object the last one. Raises NotPlainError."""
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise NotPlainError from None
-
-
-def keys_in(body: bytes) -> int:
-    """How many keys a text has, as far as it has no white space before colons, and no quotes within strings; a
-    number that can't be right where it has."""
-    if len(body) <= _BYTES_MAX:
-        spaced = b" :" in body or b"\n:" in body or b"\t:" in body or b"\r:" in body
-        return -1 if spaced else body.count(b'":')
-    text = np.frombuffer(body, np.uint8)
-    before, colons = text[:-1], text[1:] == _COLON
-    if ((before <= _SPACE) & colons).any():
-        return -1
-    return int(np.count_nonzero((before == _QUOTE) & colons))
 
 
 def is_map(field: FieldDescriptor) -> bool:
