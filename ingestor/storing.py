@@ -178,12 +178,16 @@ class Storing:
             settings.query_connections, settings.query_timeout.total_seconds(), share=settings.query_share
         )
 
+        # The column store packs rows of one series together, of which a larger batch has more.
+        growth = _GROWTH_ROWS if database.column_store is None else _GROWTH_COLUMNS
+        policy = FlushPolicy(settings.batch_size, settings.flush_interval.total_seconds(), growth)
+
         def pressed() -> bool:
-            return journal.full or journal.held_rows > settings.batch_size
+            return journal.full or policy.behind(journal.held_rows, journal.oldest_age_s())
 
         try:
             self._reader = await database.open_reader(self._address(), limits, pressed)
-            await self._start_worker(journal, database)
+            await self._start_worker(journal, database, policy)
         except StorageError as error:
             await database.close(_ANSWER_S)
             msg = f"the database can't be used: {error}"
@@ -200,12 +204,8 @@ class Storing:
             self._summaries = Summaries(database.summarize, self._stored_to)
             self._spawn(self._summaries.keep(), "summaries")
 
-    async def _start_worker(self, journal: Journal, database: Database) -> None:
-        settings = self._settings
-        encoder = ReferenceEncoder() if settings.codecs == "reference" else None
-        # The column store packs rows of one series together, of which a larger batch has more.
-        growth = _GROWTH_ROWS if database.column_store is None else _GROWTH_COLUMNS
-        policy = FlushPolicy(settings.batch_size, settings.flush_interval.total_seconds(), growth)
+    async def _start_worker(self, journal: Journal, database: Database, policy: FlushPolicy) -> None:
+        encoder = ReferenceEncoder() if self._settings.codecs == "reference" else None
         after = await self._meet(journal, database)
         repository = database.repository(encoder, journal.id, request_id_window_s=self._window_s)
         self._worker = BatchWorker(

@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
 from dataclasses import dataclass, field
 
 import pytest
 
 from ingestor.errors import Overloaded
 from ingestor.storage.reading.giving_way import GivingWay
+
+
+class Leaping(selectors.SelectSelector):
+    """Makes of a loop's waiting a leap of its clock."""
+
+    now_s = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.now_s += timeout or 0.0
+        return super().select(0)
+
+
+def leaping_loop() -> asyncio.AbstractEventLoop:
+    """One whose clock stands still while anything is to be done."""
+    selector = Leaping()
+    loop = asyncio.SelectorEventLoop(selector)
+    loop.time = lambda: selector.now_s  # type: ignore[method-assign]
+    return loop
 
 
 @dataclass
@@ -95,17 +114,65 @@ async def test_who_waits_goes_on_when_metrics_wait_no_longer() -> None:
     assert world.slept_s == pytest.approx(0.3)
 
 
-async def test_who_would_wait_for_long_is_refused_at_once() -> None:
-    """And told for how long: a question owes two seconds at most, or it would shut out everybody for minutes."""
+async def test_who_would_wait_for_long_is_refused_soon() -> None:
+    """And told for how long: questions owe two seconds at most, or one would shut out everybody for minutes."""
     world = World()
     await world.ask(60.0)
-    with pytest.raises(Overloaded, match="QUERY_SHARE") as caught:
+    with pytest.raises(Overloaded, match=r"10% .*QUERY_SHARE") as caught:
         await world.way.clear()
-    assert caught.value.retry_after_s == pytest.approx(20.0)
-    assert world.slept_s == 0
-    world.now_s += 19
+    assert world.slept_s == pytest.approx(1.0, abs=0.11)
+    assert caught.value.retry_after_s == pytest.approx(20.0 - world.slept_s)
+    world.now_s += 18
     await world.way.clear()
-    assert world.slept_s == pytest.approx(1.0, abs=0.01)
+    assert world.now_s == pytest.approx(80.0, abs=0.01)
+
+
+async def test_one_look_refuses_nobody() -> None:
+    """Storing may be behind for a moment, as after one large request."""
+    world = World()
+    await world.ask(60.0)
+    world.relieved_at_s = world.now_s + 0.5
+    await world.ask(0.1)
+    assert world.slept_s == pytest.approx(0.5, abs=0.11)
+
+
+async def test_what_is_told_of_the_share_is_not_rounded() -> None:
+    world = World()
+    world.way = world.made(0.015)
+    assert world.way.refusal() is None
+    await world.ask(60.0)
+    refusal = world.way.refusal()
+    assert refusal is not None
+    assert "1.5%" in str(refusal)
+    assert refusal.retry_after_s == pytest.approx(2 / 0.015)
+
+
+@pytest.mark.parametrize(("takes_s", "share_most"), [(0.05, 0.12), (0.3, 0.15), (1.0, 0.25), (3.0, 0.35)])
+def test_many_at_once_get_little_more_than_the_share(takes_s: float, share_most: float) -> None:
+    """Those under way count while they run: else all would begin before the first has counted."""
+
+    async def asked_s() -> float:
+        loop, spent_s = asyncio.get_running_loop(), 0.0
+        way = GivingWay(0.1, lambda: True, clock=loop.time)
+
+        async def ask_again_and_again() -> None:
+            nonlocal spent_s
+            while loop.time() < 300:
+                try:
+                    await way.clear()
+                except Overloaded as refusal:
+                    await asyncio.sleep(refusal.retry_after_s)
+                    continue
+                with way.counted():
+                    await asyncio.sleep(takes_s)
+                spent_s += takes_s
+
+        await asyncio.gather(*(ask_again_and_again() for _ in range(12)))
+        return spent_s / loop.time()
+
+    with asyncio.Runner(loop_factory=leaping_loop) as runner:
+        share = runner.run(asked_s())
+    assert 0.08 <= share <= share_most
 
 
 async def test_no_more_than_a_second_is_saved() -> None:
@@ -141,3 +208,22 @@ async def test_nobody_passes_those_who_wait() -> None:
     awake.set()
     await asyncio.gather(first, second)
     assert order == ["first", "second"]
+
+
+async def test_nobody_passes_those_who_have_not_woken_up_yet() -> None:
+    """Who goes on may ask again in the same breath."""
+    world, order = World(), list[str]()
+    await world.ask(1.01)
+
+    async def first() -> None:
+        await world.way.clear()
+        order.append("first")
+        await world.way.clear()
+        order.append("first again")
+
+    async def second() -> None:
+        await world.way.clear()
+        order.append("second")
+
+    await asyncio.gather(first(), second())
+    assert order == ["first", "second", "first again"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from ingestor.model import MetricBatch, Row, label_set
 from ingestor.model.questions import Aggregation, MetricQuestion, SeriesQuestion, StoredSeries
 from ingestor.storage.migrate import migrations
 from ingestor.storage.opening import open_database
-from ingestor.storage.reading import ReadLimits
+from ingestor.storage.reading import ReadLimits, connections
 from ingestor.timestamps import from_micros, microseconds
 from tests.conftest import fresh_database
 from tests.reading.conftest import Stored
@@ -304,6 +305,21 @@ async def test_who_finds_no_connection_free_is_told_so(locked: Stored) -> None:
         await other.execute("ROLLBACK")
     assert len(await first) == 1
     assert len(await reader.points(question())) == 1
+
+
+async def test_who_is_one_too_many_hears_what_all_wait_for(
+    stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connections are free, but storing goes first."""
+    monkeypatch.setattr(connections, "_WAITING_MAX", 0)
+    reader = await stored.database.open_reader(stored.url, ReadLimits(share=0.1), lambda: True)
+    with pytest.raises(Overloaded, match="QUERY_CONNECTIONS"):
+        await reader.points(question())
+    with contextlib.ExitStack() as under_way:
+        for _ in range(11):
+            under_way.enter_context(reader._connections._way.counted())
+        with pytest.raises(Overloaded, match="QUERY_SHARE"):
+            await reader.points(question())
 
 
 async def test_it_can_change_nothing(stored: Stored) -> None:

@@ -32,7 +32,7 @@ _WAITING_MAX = 100
 @dataclass(frozen=True, slots=True)
 class ReadLimits:
     """`connections` at once, each statement for `timeout_s` seconds; who finds none free waits `wait_s`. `share` is
-    what questions get of the time while metrics wait."""
+    what questions get of the time while storing does not keep up."""
 
     connections: int = 4
     timeout_s: float = 10.0
@@ -53,8 +53,8 @@ class ReadConnections:
 
     @classmethod
     async def open(cls, url: str, limits: ReadLimits, pressed: Pressed) -> ReadConnections:
-        """To the database at this address; connects to it when something is asked. `pressed` says whether metrics
-        wait."""
+        """To the database at this address; connects to it when something is asked. `pressed` says whether
+        storing does not keep up."""
         pool = await asyncpg.create_pool(
             url, min_size=0, max_size=limits.connections, reset=leave_as_it_is, **_terms(limits)
         )
@@ -92,7 +92,7 @@ class ReadConnections:
     async def _turn(self) -> AsyncIterator[None]:
         """In the order in which they come."""
         if self._waiting >= _WAITING_MAX:
-            raise self._busy()
+            raise self._way.refusal() or self._busy()
         self._waiting += 1
         try:
             await self._way.clear()

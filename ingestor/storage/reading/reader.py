@@ -42,7 +42,7 @@ class DatabaseReader:
         cls, url: str, limits: ReadLimits, pressed: Pressed, *, timescaledb_schema: str | None
     ) -> DatabaseReader:
         """The database at this address; `timescaledb_schema` is that of the extension's functions, where it is.
-        `pressed` says whether metrics wait to be stored, and questions had better."""
+        `pressed` says whether storing does not keep up: then questions had better wait."""
         bucket = queries.DATE_BIN
         if timescaledb_schema is not None:
             bucket = queries.TIME_BUCKET.format(schema=timescaledb_schema)
