@@ -120,15 +120,7 @@ async def test_check_finds_what_serve_would_fail_with(
 
 async def test_check_finds_a_role_that_may_not_migrate(tmp_path: Path, database_url: str) -> None:
     """A role without CREATE on the schema, while migrations are pending."""
-    connection = await asyncpg.connect(database_url)
-    role = f"reader_{await connection.fetchval('SELECT current_database()')}"
-    await connection.execute(f"CREATE ROLE {role} LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC")
-    url = database_url.replace("user=ingestor", f"user={role}")
-    try:
-        code, out, _ = await run("check", cwd=tmp_path, database_url=url, grpc_port="0", http_port="0")
-    finally:
-        await connection.execute(f"DROP ROLE {role}")
-        await connection.close()
+    code, out = await checked_by_a_role(tmp_path, database_url, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
     assert code == 3
     assert "permission denied for schema public" in out
 
@@ -157,17 +149,25 @@ async def test_check_waits_for_no_lock(tmp_path: Path, database_url: str) -> Non
     assert "migrations to apply: 0001" in out
 
 
-async def test_check_finds_a_role_that_may_not_store(tmp_path: Path, database_url: str) -> None:
-    """In a database that is migrated, with the GRANT that is missing."""
-    await run("migrate", cwd=tmp_path, database_url=database_url)
+async def checked_by_a_role(tmp_path: Path, database_url: str, sql: str) -> tuple[int, str]:
+    """Exit code and output of `check` as a role of its own, after this `sql`."""
     connection = await asyncpg.connect(database_url)
     role = f"reader_{await connection.fetchval('SELECT current_database()')}"
-    await connection.execute(f"CREATE ROLE {role} LOGIN; GRANT SELECT ON ingestor_migrations TO {role}")
+    await connection.execute(f"CREATE ROLE {role} LOGIN; {sql.format(role=role)}")
     url = database_url.replace("user=ingestor", f"user={role}")
     try:
         code, out, _ = await run("check", cwd=tmp_path, database_url=url, grpc_port="0", http_port="0")
     finally:
         await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
         await connection.close()
+    return code, out
+
+
+async def test_check_finds_a_role_that_may_not_store(tmp_path: Path, database_url: str) -> None:
+    """In a database that is migrated, with the GRANT that is missing."""
+    await run("migrate", cwd=tmp_path, database_url=database_url)
+    code, out = await checked_by_a_role(
+        tmp_path, database_url, "GRANT SELECT ON ingestor_migrations TO {role}"
+    )
     assert code == 3
     assert "GRANT INSERT ON metrics" in out
