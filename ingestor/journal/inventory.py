@@ -14,7 +14,7 @@ from ingestor.journal import frames
 from ingestor.journal.files import Directory
 from ingestor.journal.frames import HEADER_BYTES, Header, HeaderProblem
 from ingestor.journal.scan import journal_in
-from ingestor.journal.segments import is_set_aside, segment_name, sequence_of
+from ingestor.journal.segments import is_let_go, is_set_aside, segment_name, sequence_of
 
 LOCK = "lock"
 
@@ -33,6 +33,11 @@ class Found:
     def damaged(self) -> bool:
         """Whether it was set aside."""
         return is_set_aside(self.name)
+
+    @property
+    def let_go(self) -> bool:
+        """Whether it is kept although the log has done with it."""
+        return is_let_go(self.name)
 
     @property
     def cut_short(self) -> bool:

@@ -286,7 +286,7 @@ class SegmentLog:
         if not self._segments:
             return self._last
         oldest = next((segment for segment in self._segments if not segment.empty), self._segments[-1])
-        return min(oldest.first - 1, oldest.header.previous)
+        return oldest.header.previous
 
     def _encoded(self, records: Sequence[Record]) -> list[bytes]:
         written: list[bytes] = []

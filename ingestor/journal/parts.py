@@ -31,13 +31,15 @@ class Gap(NamedTuple):
 
 class Part(NamedTuple):
     """A file that has a header or entries: those from `first` on that come before `limit` (None: all, there is no
-    later part). `next_sequence` is the later part's. `header` is made up where the file's own can't be read."""
+    later part). `next_sequence` is the later part's. `header` is made up where the file's own can't be read.
+    One that is `let_go` is kept for its damage alone: all in it was committed, and the log has it no more."""
 
     found: Found
     header: Header
     first: int
     limit: int | None
     next_sequence: int
+    let_go: bool
 
     @property
     def headless(self) -> bool:
@@ -64,6 +66,11 @@ class Parts(NamedTuple):
     parts: Sequence[Part]
     hollow: Sequence[Found]
 
+    @property
+    def held(self) -> Sequence[Part]:
+        """Those that the log has: one at least, where there is any part."""
+        return [part for part in self.parts if not part.let_go]
+
     def committed_by(self, newest: Scan) -> int:
         """Up to where all was committed, or less: what the last cursor says, or the newest header. What was removed
         had been, whatever they say; but nothing counts as removed where a damaged file may have had it."""
@@ -84,7 +91,7 @@ class Parts(NamedTuple):
 
     def lost(self, part: Part, scan: Scan, committed: int) -> list[Gap]:
         """Its gaps that aren't known to be committed."""
-        return [gap for gap in self.gaps(part, scan) if gap.last > committed]
+        return [gap for gap in self.gaps(part, scan) if gap.last > committed and not part.let_go]
 
     def is_damaged(self, part: Part, scan: Scan, lost: Iterable[Gap]) -> bool:
         """Whether the part is to be kept, given what of it is lost."""
@@ -102,13 +109,14 @@ class Parts(NamedTuple):
     def _removed_to(self) -> int:
         """The last position before the oldest part that is there for any; 0 when a damaged file may have had what
         stands before it."""
-        oldest = next(part for part in self.parts if part.limit is None or part.limit > part.first)
+        oldest = next(part for part in self.held if part.limit is None or part.limit > part.first)
+        let_go_to = max((part.found.sequence for part in self.parts if part.let_go), default=0)
         if oldest.headless or any(
-            hollow.sequence < oldest.found.sequence and not self.is_remnant(hollow, ())
+            let_go_to < hollow.sequence < oldest.found.sequence and not self.is_remnant(hollow, ())
             for hollow in self.hollow
         ):
             return 0
-        return min(oldest.first - 1, oldest.header.previous)
+        return oldest.header.previous
 
     def _blamed(self, part: Part, scan: Scan) -> str:
         """The file that had what is missing behind the part's good entries."""
@@ -146,13 +154,16 @@ def arrange(directory: Directory, found: Sequence[Found]) -> Parts:
 
 def _bounded(headed: Sequence[tuple[Found, Header]]) -> list[Part]:
     """Each part ends with what those behind it follow. What an earlier one has from there on is void, and was
-    written again."""
+    written again. Of the oldest, all up to the last that was let go were; never the newest, which says where the
+    journal goes on."""
     parts: list[Part] = []
     limit: int | None = None
     next_sequence = 0
+    let_go = False
     for item, header in reversed(headed):
         first = header.first if limit is None else min(header.first, limit)
-        parts.append(Part(item, header, first, limit, next_sequence))
+        let_go = let_go or (item.let_go and limit is not None)
+        parts.append(Part(item, header, first, limit, next_sequence, let_go))
         limit = header.previous + 1 if limit is None else min(limit, header.previous + 1)
         next_sequence = item.sequence
     return parts[::-1]

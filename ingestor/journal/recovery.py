@@ -8,7 +8,8 @@ What is amiss is said by `ingestor.journal.parts`.
    where all was committed (or less: it is a hint).
 3. Earlier segments are read whole where they hold anything behind that. What is committed is left alone.
 4. A file with bad bytes before good ones, or without entries that it must have had, is set aside: renamed, and
-   kept for ever. What is good in it stays part of the log for as long as it would if it were whole.
+   kept for ever. What is good in it stays part of the log for as long as it would if it were whole; where that
+   would be removed, the file is renamed once more (`ingestor.journal.retention`).
 """
 
 from __future__ import annotations
@@ -113,10 +114,10 @@ class _Recoverer:
         parts = arrange(self._directory, found)
         self._recovery.damaged = [item.name for item in found if item.damaged]
         tail = Tail(self._directory, parts.journal, parts.database, sequence, self._clock)
-        segments = [_segment(part) for part in parts.parts]
+        segments = [_segment(part) for part in parts.held]
         if segments:
             self._read_newest(parts, segments[-1], tail)
-            for part, segment in zip(parts.parts[:-1], segments, strict=False):
+            for part, segment in zip(parts.held[:-1], segments, strict=False):
                 self._read_sealed(parts, part, segment)
             self._last = max(self._last, segments[-1].last, self._hint)
         self._settle_hollow(parts)

@@ -1,7 +1,8 @@
 """Which segments may go, and their going.
 
 It removes the oldest only, one by one, each on the disk before the next: so that after a crash no file is missing
-between two that are there. It refuses to touch what isn't committed, is damaged, or is written to.
+between two that are there. One that is damaged is only renamed when its turn comes: so that nobody takes those
+behind it, which go later, for lost. It refuses to touch what isn't committed or is written to.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from contextlib import suppress
 from loguru import logger
 
 from ingestor.journal.files import Files
-from ingestor.journal.segments import Segment
+from ingestor.journal.segments import Segment, let_go_name
 
 
 class Retention:
@@ -71,15 +72,14 @@ class Retention:
         return self.drop(self._segments[0])
 
     def drop(self, segment: Segment) -> bool:
-        """Removes it, if that can be done; a damaged one is only forgotten."""
+        """Removes it, if that can be done; a damaged one is kept, and forgotten."""
         try:
-            if not segment.damaged:
-                self._remove(segment.name)
+            self._remove(segment)
         except OSError as error:
             if not self._complained:
-                logger.warning("the journal can't surely remove {}: {}", segment.name, error)
+                logger.warning("the journal can't surely let go of {}: {}", segment.name, error)
             self._complained = True
-            if self._is_there(segment.name):
+            if not segment.damaged and self._is_there(segment.name):
                 return False
         else:
             self._complained = False
@@ -87,17 +87,21 @@ class Retention:
         self._on_removed(segment)
         return True
 
-    def _remove(self, name: str) -> None:
+    def _remove(self, segment: Segment) -> None:
+        name = segment.name
         if self._unsynced:
             self._files.sync()
         self._unsynced = True
         with suppress(FileNotFoundError):  # when the sync failed after it
-            self._files.unlink(name)
+            if segment.damaged:
+                self._files.rename(name, let_go_name(name))
+            else:
+                self._files.unlink(name)
         try:
             self._files.sync()
         except OSError as error:
             # It is gone for this process; whether a power loss brings it back is settled before the next one goes.
-            logger.warning("the journal can't note that {} is removed, and will try again: {}", name, error)
+            logger.warning("the journal can't note that {} is gone, and will try again: {}", name, error)
         else:
             self._unsynced = False
 

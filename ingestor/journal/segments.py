@@ -17,7 +17,8 @@ from ingestor.journal.files import File
 from ingestor.journal.frames import ALIGNMENT_BYTES, HEAD_BYTES, HEADER_BYTES, Head, Header
 
 DAMAGED = ".damaged"
-_NAME = re.compile(r"(\d{12})\.segment(\.damaged)?")
+_LET_GO = ".committed" + DAMAGED
+_NAME = re.compile(r"(\d{12})\.segment((\.committed)?\.damaged)?")
 WINDOW_BYTES = 256 * 1024
 # So far apart are the places whose offset is remembered: 64k of them for 4 GiB.
 _MARK_BYTES = 64 * 1024
@@ -37,6 +38,16 @@ def sequence_of(name: str) -> int | None:
 def is_set_aside(name: str) -> bool:
     """Whether this is what a file is called that is kept for its damage, and never removed by us."""
     return name.endswith(DAMAGED)
+
+
+def let_go_name(name: str) -> str:
+    """What a file that was set aside is called once the log has done with it, as with one that it removes."""
+    return name.removesuffix(DAMAGED) + _LET_GO
+
+
+def is_let_go(name: str) -> bool:
+    """Whether this is such a name."""
+    return name.endswith(_LET_GO)
 
 
 class Frame(NamedTuple):

@@ -95,7 +95,7 @@ def export(
     after = looked.committed if after is None else after
     names = {item.name for item in found}
     for part in parts.parts:
-        if part.ends_by(after):
+        if part.ends_by(after) or (part.let_go and after >= looked.committed):
             continue
         scan = part.scan()
         with suppress(FileNotFoundError):  # removed meanwhile, so it was committed
@@ -132,7 +132,7 @@ def _survey(
     lost: list[Gap] = []
     done = 0
     for part in parts.parts:
-        if whole or not part.ends_by(committed):
+        if whole or not (part.let_go or part.ends_by(committed)):
             with suppress(FileNotFoundError):  # removed meanwhile, so it was committed
                 lost += _tell(told, directory, parts, part)
         done += part.found.size_bytes
@@ -168,7 +168,7 @@ def _tell(told: Survey, directory: Directory, parts: Parts, part: Part) -> list[
     """Reads a part, and adds it to what is told. Returns what of it is lost."""
     scan = part.scan()
     for frame in _entries(directory, parts, part, scan):
-        _count(told, frame.head)
+        _count(told, frame.head, pending=frame.head.position > told.committed and not part.let_go)
     lost = parts.lost(part, scan, told.committed)
     told.gaps += [(max(gap.first, told.committed + 1), gap.last) for gap in lost]
     told.last = max(scan.last, told.committed, *(gap.last for gap in lost))
@@ -178,9 +178,9 @@ def _tell(told: Survey, directory: Directory, parts: Parts, part: Part) -> list[
     return lost
 
 
-def _count(told: Survey, head: Head) -> None:
+def _count(told: Survey, head: Head, *, pending: bool) -> None:
     told.entries += 1
-    if head.position > told.committed:
+    if pending:
         told.pending_entries += 1
         told.pending_metrics += head.rows
         if told.oldest_pending_us is None:

@@ -87,6 +87,11 @@ def aside(sequence: int) -> str:
     return name(sequence) + ".damaged"
 
 
+def let_go(sequence: int) -> str:
+    """Its name once the log has done with it."""
+    return name(sequence) + ".committed.damaged"
+
+
 def broken(data: bytes, position: int) -> bytes:
     """The file with one byte of that entry changed."""
     begin, end = entries_in(data)[position]

@@ -15,6 +15,7 @@ from tests.journal.segment_files import (
     contents,
     cursor,
     entry,
+    let_go,
     name,
     opened,
     put,
@@ -150,7 +151,7 @@ def test_damage_that_was_found_once_is_known_at_the_next_start(tmp_path: Path) -
         log.append([record(4)])
         log.committed(4)
         assert log.first == 4
-    assert set(contents(path)) == {aside(1), name(2)}
+    assert set(contents(path)) == {let_go(1), name(2)}
 
 
 def test_damage_that_is_met_while_reading_is_set_aside_as_well(tmp_path: Path) -> None:

@@ -5,22 +5,29 @@ What is missing is named by its positions, no more and no fewer, and only as far
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
 from ingestor.journal import frames
 from ingestor.journal.frames import Header
+from ingestor.journal.log import SegmentLog
 from ingestor.journal.parts import Gap
 from ingestor.journal.recovery import Recovery
+from tests.journal.forgetful_disk import Disk, Fault
 from tests.journal.segment_files import (
     FIRST,
     JOURNAL,
+    ONE_EACH,
     aside,
     broken,
     contents,
+    cursor,
     entries_in,
     entry,
+    let_go,
     name,
     opened,
     put,
@@ -75,6 +82,80 @@ def test_a_file_that_is_missing_at_the_beginning_is_told_when_the_database_says_
         assert log.rewound(2) is None
         assert log.rewound(1) == (2, 2)
         assert log.rewound(0) == (1, 2)
+
+
+def test_files_that_were_removed_behind_a_damaged_one_are_no_loss(tmp_path: Path) -> None:
+    """The damaged one is kept, and a crash comes before any file says that those behind it were committed. A
+    database that was restored lacks them all the same, and hears of it."""
+    data = broken(segment(1, 1, entry(1), entry(2), entry(3)), 2)
+    path = put(tmp_path, data, segment(2, 4, entry(4)), segment(3, 5, entry(5)), segment(4, 6, entry(6)))
+    crashed = tmp_path / "crashed"
+    with opened(tmp_path) as log:
+        assert log.recovery.gaps == [Gap(2, 2, name(1))]
+        log.committed(5)
+        copytree(path, crashed / "journal")
+    assert set(contents(crashed / "journal")) == {let_go(1), name(4)}
+    with opened(crashed) as log:
+        assert (log.first, log.committed_hint, values(log, 5)) == (6, 5, {6: 6.0})
+        assert (log.recovery.gaps, log.recovery.damaged) == ([], [let_go(1)])
+        assert log.rewound(log.committed_hint) is None
+        assert log.rewound(3) == (4, 5)
+        assert log.recovery.gaps == [Gap(4, 5, "removed files")]
+
+
+def test_damaged_files_among_those_that_were_removed_are_none_of_the_log_either(tmp_path: Path) -> None:
+    """Whatever is left of them, be it nothing, and also when one of them could not be renamed: all up to the last
+    that was let go had been committed."""
+    second = segment(2, 3, entry(3), entry(4))
+    fifth = broken(segment(5, 7, entry(7), entry(8)), 8)
+    path = put(tmp_path, bytes(200), second, bytes(300), b"", fifth, segment(6, 9, entry(9)))
+    for sequence, new in ((1, aside(1)), (2, aside(2)), (3, aside(3)), (5, let_go(5))):
+        (path / name(sequence)).rename(path / new)
+    (path / name(4)).unlink()
+    with opened(tmp_path) as log:
+        assert (log.first, log.committed_hint, log.recovery.gaps) == (9, 8, [])
+        assert values(log, 8) == {9: 9.0}
+        assert log.recovery.damaged == [aside(1), aside(2), aside(3), let_go(5)]
+        assert log.rewound(6) == (7, 8)
+
+
+@pytest.mark.parametrize("called", [aside(1), let_go(1)])
+def test_the_newest_file_is_read_whatever_it_is_called(tmp_path: Path, called: str) -> None:
+    """It says where the journal ended."""
+    path = put(tmp_path, segment(1, 1, entry(1), entry(2), cursor(2)))
+    (path / name(1)).rename(path / called)
+    with opened(tmp_path) as log:
+        assert (log.last, log.committed_hint, log.recovery.damaged) == (2, 2, [called])
+        log.append([record(3)])
+        assert values(log, 2) == {3: 3.0}
+
+
+def test_a_file_that_is_missing_behind_a_damaged_one_is_a_loss(tmp_path: Path) -> None:
+    """As long as the log has not let go of the damaged one, nothing behind it was removed."""
+    path = put(tmp_path, segment(1, 1, entry(1)), segment(2, 2, entry(2)), segment(3, 3, entry(3)))
+    (path / name(1)).rename(path / aside(1))
+    (path / name(2)).unlink()
+    with opened(tmp_path) as log:
+        assert (log.committed_hint, log.recovery.gaps) == (0, [Gap(2, 2, name(2))])
+        assert values(log) == {1: 1.0, 3: 3.0}
+    (path / aside(1)).rename(path / let_go(1))
+    with opened(tmp_path) as log:
+        assert (log.first, log.committed_hint, log.recovery.gaps) == (3, 2, [])
+
+
+def test_a_damaged_file_that_can_not_be_renamed_holds_up_none_behind_it(tmp_path: Path) -> None:
+    """On a full disk room must come. A start after a crash tells a loss then that may be none."""
+    disk = Disk()
+    log = SegmentLog.open(disk.boot(), ONE_EACH)
+    for position in (1, 2, 3):
+        log.append([record(position)])
+    disk.names[aside(1)] = disk.names.pop(name(1))
+    log = SegmentLog.open(disk.boot(), ONE_EACH)
+    disk.fail([Fault("rename", 0, errno.ENOSPC)])
+    log.committed(2)
+    assert set(disk.names) == {aside(1), name(3)}
+    log = SegmentLog.open(disk.boot(), ONE_EACH)
+    assert log.recovery.gaps == [Gap(2, 2, name(2))]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ingestor.errors import JournalProblem
 from ingestor.journal.files import Directory
 from ingestor.journal.log import LogLimits, SegmentLog
+from ingestor.journal.parts import Gap
 from ingestor.journal.survey import export, survey
 from tests.journal.forgetful_disk import Disk
 from tests.journal.segment_files import MANY, must_agree, record
@@ -52,15 +53,20 @@ _damages = st.builds(
 def test_who_looks_at_damaged_files_finds_what_the_start_finds(
     segment_bytes: int, appends: list[Append], damages: list[Damage]
 ) -> None:
-    """Also once more, when the start has set aside what it found damaged. Who is refused by one is by the other."""
+    """Also once more, when the start has set aside what it found damaged; and when it went on, and then crashed.
+    Who is refused by one is by the other."""
     disk = Disk()
     limits = LogLimits(64 * 1024**2, segment_bytes)
     _fill(disk.boot(), limits, appends)
     for damage in damages:
         _harm(disk.boot(), damage)
     for _ in range(2):
-        if not _agree(disk.boot(), limits):
+        if _agree(disk.boot(), limits) is None:
             return
+    last = _go_on(disk.boot(), limits)
+    gaps = _agree(disk.boot(), limits)
+    assert gaps is not None
+    assert all(gap.last <= last for gap in gaps), "what came after the damage is not lost"
 
 
 def _fill(directory: Directory, limits: LogLimits, appends: list[Append]) -> None:
@@ -87,8 +93,20 @@ def _harm(directory: Directory, damage: Damage) -> None:
         file.write(at, bytes(len(data)))
 
 
-def _agree(directory: Directory, limits: LogLimits) -> bool:
-    """Whether there is a journal that can be opened, of which both say the same."""
+def _go_on(directory: Directory, limits: LogLimits) -> int:
+    """More is appended, and all but the last of it committed and removed, which nothing says when the process ends.
+    Returns what the last position was before."""
+    log = SegmentLog.open(directory, limits, lambda: 2_000.0)
+    last = log.last
+    for _ in range(3):
+        log.append([record(log.last + 1)])
+    log.committed(log.last - 1)
+    return last
+
+
+def _agree(directory: Directory, limits: LogLimits) -> list[Gap] | None:
+    """What both say of the journal is the same. Returns which gaps; None when there is no journal that can be
+    opened."""
     missing: list[tuple[int, int]] = []
     try:
         looked = survey(directory, whole=False)
@@ -101,11 +119,11 @@ def _agree(directory: Directory, limits: LogLimits) -> bool:
         log = SegmentLog.open(directory, limits, lambda: 2_000.0)
     except JournalProblem:
         assert refused
-        return False
+        return None
     assert not refused
     if looked is None:
         assert log.last == 0, "there was no journal"
-        return False
+        return None
     # Each tells them in the order in which it reads.
     looked.gaps.sort()
     log.recovery.gaps.sort()
@@ -113,4 +131,4 @@ def _agree(directory: Directory, limits: LogLimits) -> bool:
     assert [each.position for each in log.read(log.committed_hint, MANY, MANY)] == exported
     assert sorted(missing) == looked.gaps
     log.close()
-    return True
+    return log.recovery.gaps
