@@ -154,7 +154,6 @@ class App:
         return journal, requests
 
     async def _end_journal(self, journal: DiskJournal) -> None:
-        kept = journal.held_rows - journal.unwritten_rows
         if lost := await journal.end(max(1.0, self._left_s())):
             self._lost += lost
             logger.error(
@@ -162,7 +161,7 @@ class App:
                 lost,
                 journal.problem or "the disk was too slow",
             )
-        if kept > 0:
+        if kept := journal.held_rows - lost:
             logger.warning("{} metrics stay in the journal; the next start stores them", kept)
 
     async def _drain(self, journal: Journal) -> None:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from ingestor.errors import Unavailable
+from ingestor.errors import Refusal, Unavailable
 from ingestor.journal.admission import RETRY_AFTER_S
 from ingestor.journal.receipts import Offer, Receipt
 from ingestor.journal.request_ids import RequestIds, conflict
@@ -87,6 +87,12 @@ class Commits:
                 self._tell_lost(each)
             else:
                 self._due.append(each)
+
+    def abandon(self, refusal: Refusal) -> None:
+        """Nobody will hear of a commit here any more: who waits for one is told so."""
+        for due in self._due:
+            due.receipt.fail(refusal)
+        self._due.clear()
 
     def restart(self, position: int, placed: Iterable[tuple[int, Placed]]) -> None:
         """What stands up to `position` is committed, what lies behind it is not; `placed` are the requests

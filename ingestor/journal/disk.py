@@ -63,7 +63,7 @@ class DiskJournal:
         self._thread = LogThread(log, clock)
         self._books = Books(limits, log.last)
         self._reader = Reader()
-        commits = Commits(requests, self._urge)
+        self._commits = commits = Commits(requests, self._urge)
         self._inlet = Inlet(
             self._thread,
             self._books,
@@ -192,6 +192,10 @@ class DiskJournal:
         await self._outlet.stop()
         await self._thread.close()
         self._inlet.abandon(TooLate("the server stopped before this was written, but it may still be stored"))
+        kept = (
+            "the server stopped before this was committed: it is in the journal, and the next start stores it"
+        )
+        self._commits.abandon(TooLate(kept))
         return self._books.queued_rows
 
     async def offer(self, batch: MetricBatch, ack: Ack, request: Request | None = None) -> Sequence[DeadRow]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from loguru import logger
 
@@ -28,6 +29,8 @@ from ingestor.model import Ack
 _GROUP_BYTES_MAX = 8 * 1024**2
 # How long nothing is tried after the disk has failed; and so often it is looked whether a full one has room again.
 _REST_S = 1.0
+# How long the end waits for what is being written, at the most: only the disk can say whether it is there.
+_LAST_WRITE_S = 10.0
 
 
 class Inlet:
@@ -78,15 +81,17 @@ class Inlet:
         self._writer.add_done_callback(self._writer_ended)
 
     async def stop(self, timeout_s: float) -> None:
-        """Writes what can still be written, for `timeout_s` seconds at most, and nothing behind that."""
+        """Writes what can still be written, for `timeout_s` seconds at most, and begins nothing more behind that;
+        what is being written then has some seconds to end."""
         self._stopping = True
         if self._writer is None or self._writer.done():
             return
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._idle.wait()
-        except TimeoutError:
-            pass
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WRITE_S), self._log.changing:
+                self._writer.cancel()  # it writes nothing, and will not
         self._writer.cancel()
         await asyncio.wait([self._writer])
 
@@ -97,14 +102,14 @@ class Inlet:
 
     def _take(self, offer: Offer) -> None:
         self._books.took(offer)
-        if offer.ack is Ack.QUEUED:
-            self._on_taken(offer.batch.rows)
         if offer.request is not None and offer.receipt is not None:
             # What is acknowledged as queued is kept even when the disk fails; other offers come to nothing then.
             least = Ack.QUEUED if offer.ack is Ack.QUEUED else Ack.JOURNALED
             self._requests.hold(offer.request, offer.receipt, self._urge, least)
         self._offered.set()
         self._idle.clear()
+        if offer.ack is Ack.QUEUED:
+            self._on_taken(offer.batch.rows)
 
     async def _write(self) -> None:
         """Group after group, for as long as the journal lives."""
@@ -162,20 +167,22 @@ class Inlet:
             logger.info("the journal can be written again")
             books.problem = None
         books.room_bytes, books.released = written.room_bytes, committed
-        self._on_synced(written.took_s)
         books.wrote(group, (joined.entry for joined in written.joined))
         for joined in written.joined:
             self._tell_durable(joined)
-        self.admission.room_made()
         self._reader.arrived(books.backlog.waiting_rows)
         if self.closed or books.urged:
             self._reader.wake()
+        # Others' code comes last: should it raise, everybody has been told, and the writer's end says it.
+        self._on_synced(written.took_s)
+        for offer in group:
+            if offer.ack is not Ack.QUEUED:
+                self._on_taken(offer.batch.rows)
+        self.admission.room_made()
 
     def _tell_durable(self, joined: Joined) -> None:
         position = joined.entry.position
         for first, offer in joined.members:
-            if offer.ack is not Ack.QUEUED:
-                self._on_taken(offer.batch.rows)
             if offer.receipt is not None:
                 offer.receipt.advance(Ack.JOURNALED)
                 self._commits.add(position, first, offer)

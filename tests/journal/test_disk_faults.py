@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,25 +103,52 @@ async def test_the_end_waits_for_no_disk_without_need(tmp_path: Path) -> None:
         assert await asyncio.wait_for(journal.end(60), 5) == 0
 
 
-async def test_who_waits_at_the_end_is_told(tmp_path: Path) -> None:
-    """The disk did not answer in time. It may be written all the same, so nobody is told that it was not taken."""
+async def test_the_end_waits_for_what_is_being_written(tmp_path: Path) -> None:
+    """Its time is up, but nobody could say whether that is there. What comes behind it is not begun any more. All
+    rows are counted once: those that were taken are lost now, or pending at the next start."""
+    taken: list[int] = []
+    async with opened(tmp_path, on_taken=taken.append) as (journal, log):
+        log.go.clear()
+        await journal.offer(batch(4), Ack.QUEUED)
+        waiting = asyncio.create_task(journal.offer(batch(2), Ack.JOURNALED))
+        await until(lambda: log.appends == 1)
+        await journal.offer(batch(3), Ack.QUEUED)
+        late = asyncio.create_task(journal.offer(batch(10), Ack.JOURNALED))
+        await turns()
+        ending = asyncio.create_task(journal.end(0))
+        await turns(20)
+        log.go.set()
+        assert await asyncio.wait_for(ending, 5) == 3
+        await asyncio.wait_for(waiting, 5)
+        with pytest.raises(TooLate, match="may still be stored"):
+            await asyncio.wait_for(late, 5)
+        assert (journal.held_rows, sum(taken)) == (6 + 3, 4 + 3 + 2)
+    async with opened(tmp_path) as (journal, log):
+        assert journal.held_rows == 6
+
+
+async def test_who_waits_at_the_end_for_a_disk_that_does_not_answer_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be written all the same, so nobody is told that it was not taken."""
+    monkeypatch.setattr(inlet_module, "_LAST_WRITE_S", 0.0)
     async with opened(tmp_path) as (journal, log):
         log.go.clear()
         waiting = asyncio.create_task(journal.offer(batch(), Ack.JOURNALED))
         await until(lambda: log.appends == 1)
         await journal.offer(batch(3), Ack.QUEUED)
-        ending = asyncio.create_task(journal.end(0.05))
-        await asyncio.sleep(0.1)
+        ending = asyncio.create_task(journal.end(0))
+        await turns(20)
         log.go.set()
         assert await asyncio.wait_for(ending, 5) == 3
-        with pytest.raises(TooLate):
+        with pytest.raises(TooLate, match="may still be stored"):
             await asyncio.wait_for(waiting, 5)
 
 
-async def test_who_waits_at_the_end_behind_a_rewind_is_told(
+async def test_who_waits_at_the_end_behind_a_rewind_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The writer itself still waited for the log when its time was up."""
+    """The writer itself still waited for the log when its time was up, and its turn came."""
     async with opened(tmp_path) as (journal, log):
         held, go, real = threading.Event(), threading.Event(), log.rewound
 
@@ -139,10 +167,62 @@ async def test_who_waits_at_the_end_behind_a_rewind_is_told(
         ending = asyncio.create_task(journal.end(0))
         await turns(20)
         go.set()
-        assert await asyncio.wait_for(ending, 5) == 3
-        with pytest.raises(TooLate, match="may still be stored"):
-            await asyncio.wait_for(waiting, 5)
+        assert await asyncio.wait_for(ending, 5) == 0
+        await asyncio.wait_for(waiting, 5)
         await rewinding
+
+
+async def test_who_waits_for_a_commit_at_the_end_is_told(tmp_path: Path) -> None:
+    """Also who came with its name later. It is on the disk, so nobody is told that nothing was taken: sent again it
+    would be there twice."""
+    ids = RequestIds()
+    async with opened(tmp_path, None, ids) as (journal, _):
+        waiting = [asyncio.create_task(journal.offer(batch(), Ack.COMMITTED, REQUEST))]
+        await until(lambda: journal.waiting_rows == 1)
+        held = await ids.find(REQUEST)
+        assert held is not None
+        waiting.append(asyncio.create_task(held.reached(Ack.COMMITTED)))
+        await turns()
+        assert await journal.end(5) == 0
+        for each in waiting:
+            with pytest.raises(TooLate, match="in the journal"):
+                await asyncio.wait_for(each, 5)
+    async with opened(tmp_path) as (journal, _):
+        assert journal.held_rows == 1
+
+
+@pytest.mark.parametrize("hook", ["on_synced", "on_taken"])
+async def test_who_shares_a_write_is_told_of_it_whatever_others_do_then(tmp_path: Path, hook: str) -> None:
+    """A mistake of ours in what hears of each write: the rows are on the disk, and can be stored; the writer says
+    why it died."""
+
+    def fails(_: object) -> None:
+        msg = "a mistake of ours"
+        raise ValueError(msg)
+
+    hooks: dict[str, Any] = {hook: fails}
+    async with opened(tmp_path, **hooks) as (journal, _):
+        levels = (Ack.JOURNALED, Ack.JOURNALED, Ack.COMMITTED)
+        waiting = [asyncio.create_task(journal.offer(batch(), level)) for level in levels]
+        await asyncio.wait_for(asyncio.gather(*waiting[:2]), 5)
+        assert "a mistake of ours" in str(journal.problem)
+        assert (journal.held_rows, journal.waiting_rows, journal.unwritten_rows) == (3, 3, 0)
+        await journal.settle(await journal.read(MANY), Outcome())
+        assert await asyncio.wait_for(waiting[2], 5) == ()
+
+
+async def test_who_is_queued_is_written_whatever_others_do_then(tmp_path: Path) -> None:
+    """The same mistake as somebody comes in, who hears of it."""
+    failures = [ValueError("a mistake of ours")]
+
+    def fails(_: object) -> None:
+        if failures:
+            raise failures.pop()
+
+    async with opened(tmp_path, on_taken=fails) as (journal, _):
+        with pytest.raises(ValueError, match="a mistake of ours"):
+            await journal.offer(batch(2), Ack.QUEUED)
+        await until(lambda: journal.waiting_rows == 2)
 
 
 async def test_who_waits_for_the_commit_of_what_is_being_written_is_heard(tmp_path: Path) -> None:
