@@ -203,8 +203,9 @@ class DiskJournal:
         alone can know of any).
 
         Raises Invalid when it could never fit, Overloaded or Unavailable when there was no room in time or the disk
-        failed: then nothing was taken. Cancelled while it waits for room, it takes nothing, unless room came in the
-        same moment; later, the rows are stored although nobody was told.
+        failed: then nothing was taken. Raises TooLate when the journal ends first: then it may be kept. Cancelled
+        while it waits for room, it takes nothing, unless room came in the same moment; later, the rows are stored
+        although nobody was told.
         """
         if not self._admission.closed:
             self._limits.check(batch.rows, batch.size_bytes)

@@ -16,7 +16,7 @@ from ingestor.journal.frames import Header
 from ingestor.journal.log import SegmentLog
 from ingestor.journal.parts import Gap
 from ingestor.journal.recovery import Recovery
-from tests.journal.forgetful_disk import Disk, Fault
+from tests.journal.forgetful_disk import POWER_LOSS, Disk, Fault, PowerLoss
 from tests.journal.segment_files import (
     FIRST,
     JOURNAL,
@@ -141,6 +141,27 @@ def test_a_file_that_is_missing_behind_a_damaged_one_is_a_loss(tmp_path: Path) -
     (path / aside(1)).rename(path / let_go(1))
     with opened(tmp_path) as log:
         assert (log.first, log.committed_hint, log.recovery.gaps) == (3, 2, [])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_damaged_file_has_its_last_name_before_those_behind_it_go(seed: int) -> None:
+    """Whatever a power loss leaves, also when the first sync of that name fails."""
+    disk = Disk(seed)
+    log = SegmentLog.open(disk.boot(), ONE_EACH)
+    for position in (1, 2, 3, 4):
+        log.append([record(position)])
+    directory = disk.boot()
+    directory.rename(name(1), aside(1))
+    directory.sync()
+    log = SegmentLog.open(disk.boot(), ONE_EACH)
+    disk.fail([Fault("dirsync", 0, errno.EIO), Fault("unlink", 0, POWER_LOSS)])
+    with pytest.raises(PowerLoss):
+        log.committed(3)
+    disk.fail(())
+    disk.lose_power()
+    assert let_go(1) in disk.names
+    log = SegmentLog.open(disk.boot(), ONE_EACH)
+    assert log.recovery.gaps == []
 
 
 def test_a_damaged_file_that_can_not_be_renamed_holds_up_none_behind_it(tmp_path: Path) -> None:
