@@ -6,11 +6,15 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from h2.errors import ErrorCodes
+from hyperframe.frame import PingFrame, WindowUpdateFrame
 from ingestor_api.analytics.v1 import LogMetricResponse
 
 from ingestor.transport.grpc import GrpcServer
+from ingestor.transport.grpc import connections as grpc_connections
 from ingestor.transport.grpc.floods import BURST
 from ingestor.transport.grpc.keepalive import Patience
+from ingestor.transport.http import connections as http_connections
 from tests.gateway import Gateway, gateway
 from tests.transport.grpc.kit import GOOD, connected, framed, give_room, messages, waiting, without_room
 from tests.transport.grpc.test_floods import prepared
@@ -124,7 +128,43 @@ async def test_who_asks_for_nothing_floods(database_url: str) -> None:
     async with gateway(database_url) as running, connected(running.grpc_port) as client:
         await client.send_bytes(prepared(client, 2 * BURST))
         await client.until(lambda: client.closed)
+        await client.send_frame(*[PingFrame(0)] * BURST)
+        async with connected(running.grpc_port) as other:  # that was read when this one is answered
+            await other.answer(await other.send(framed(GOOD)))
         assert counted(running) == {("grpc", "flood"): 1}
+
+
+async def test_who_breaks_the_protocol_reaches_no_bound(database_url: str) -> None:
+    """So that is counted as nothing, though it ends the connection."""
+    async with gateway(database_url) as running, connected(running.grpc_port) as client:
+        await client.send_frame(WindowUpdateFrame(0, window_increment=2**31 - 1))
+        await client.until(lambda: client.closed)
+        assert client.goaway_codes == [ErrorCodes.FLOW_CONTROL_ERROR]
+        assert counted(running) == {}
+
+
+async def test_an_idle_one_that_makes_room_is_too_many(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over both protocols: it is ended, and who came is served."""
+    for each in (grpc_connections, http_connections):
+        monkeypatch.setattr(each, "_IDLE_LONG_S", 0.0)
+    async with (
+        gateway(database_url, connections_max=1) as running,
+        connected(running.grpc_port) as first,
+        raw(running.http_port, PAGE) as first_over_http,
+    ):
+        await first.answer(await first.send(framed(GOOD)))
+        await first_over_http.answer()
+        async with (
+            connected(running.grpc_port) as second,
+            raw(running.http_port, PAGE) as second_over_http,
+        ):
+            await second.answer(await second.send(framed(GOOD)))
+            assert (await second_over_http.answer())[0] == 200
+            await first.until(lambda: first.closed)
+            assert await first_over_http.rest() == b""
+            assert counted(running) == {("grpc", "too_many"): 1, ("http", "too_many"): 1}
 
 
 async def test_one_more_than_there_is_room_for_is_too_many(database_url: str) -> None:
