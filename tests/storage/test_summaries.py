@@ -122,12 +122,32 @@ async def test_it_is_bounded_in_time() -> None:
         await table.summarize()
 
     table.summaries = table.made(summarize, timeout_s=0.01)
-    await table.summaries.look()
+    async with asyncio.timeout(5):
+        await table.summaries.look()
     assert table.summarized == []
     assert await table.rests_s(1) == [60.0]
     stuck.set()
     await table.summaries.look()
     assert table.summarized == [1]
+
+
+async def test_it_is_given_up_after_half_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless somebody says otherwise: the event loop's clock is put forward."""
+    loop = asyncio.get_running_loop()
+    true_s = loop.time
+    began = asyncio.Event()
+
+    async def summarize() -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    looks = asyncio.create_task(Summaries(summarize, lambda: 1).look())
+    await began.wait()
+    for put_forward_s, is_over in ((25.0, False), (30.0, True)):
+        monkeypatch.setattr(loop, "time", lambda by_s=put_forward_s: true_s() + by_s)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert looks.done() == is_over
 
 
 async def test_what_somebody_has_to_mend_is_told_once() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, TypeAlias
 
 import pytest
 from grpclib import GRPCError
 from h2.settings import SettingCodes
 from ingestor_api.analytics.v1 import AckLevel, LogMetricRequest, LogMetricsRequest, Metric
+from prometheus_client.samples import Sample
 
 from tests.gateway import Gateway, gateway
 from tests.transport.grpc.kit import GOOD, framed, waiting, without_room
@@ -46,7 +47,18 @@ def counts(running: Gateway) -> Counts:
     }
     timed = sum(each.value for each in samples if each.name == "ingestor_rpc_seconds_count")
     assert timed == sum(moved.values())
+    assert {took_s(samples, rpc, protocol) > 0 for rpc, protocol, _ in moved} <= {True}
     return moved
+
+
+def took_s(samples: Iterable[Sample], rpc: str, protocol: str) -> float:
+    """All calls of this rpc together."""
+    return sum(
+        each.value
+        for each in samples
+        if each.name == "ingestor_rpc_seconds_sum"
+        and (each.labels["rpc"], each.labels["protocol"]) == (rpc, protocol)
+    )
 
 
 async def counted(running: Gateway, expected: Counts) -> None:

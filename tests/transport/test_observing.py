@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -11,10 +12,17 @@ from ingestor.transport.observing import OTHER, Observation, Observed, Observers
 
 
 class Told(list[tuple[str, str, int]]):
-    """What was told: path, protocol and code."""
+    """What was told: path, protocol and code; and how long each took."""
+
+    def __init__(self) -> None:
+        self.took_s: list[float] = []
 
     def observe(self, path: str, protocol: str) -> Observed:
-        return lambda code, seconds: self.append((path, protocol, code))
+        def told(code: int, seconds: float) -> None:
+            self.append((path, protocol, code))
+            self.took_s.append(seconds)
+
+        return told
 
 
 @pytest.mark.parametrize(
@@ -48,6 +56,19 @@ def test_a_call_without_an_exception_ends_as_it_says() -> None:
     observation.code = 4
     observation.end()
     assert told == [("/a.B/C", "http", 0), ("/a.B/C", "http", 4)]
+
+
+def test_a_call_takes_from_its_beginning_to_its_end() -> None:
+    """In seconds."""
+    told = Told()
+    before_s = time.monotonic()
+    observation = Observation(Observers(told.observe, "http", []))
+    begun_s = time.monotonic()
+    ending_s = time.monotonic()
+    observation.end()
+    [took_s] = told.took_s
+    assert ending_s - begun_s <= took_s <= time.monotonic() - before_s
+    assert took_s > 0
 
 
 def test_what_is_not_served_is_one_other() -> None:

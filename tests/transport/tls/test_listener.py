@@ -7,6 +7,7 @@ import os
 import resource
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -125,13 +126,13 @@ def no_file_left() -> Iterator[None]:
 def test_where_nothing_can_be_accepted_it_is_tried_again(
     pki: Pki, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is said once, and who waits is served as soon as there is an open file for it."""
+    """Now and then, which costs next to nothing. It is said once, as often as it comes to that, and who waits is
+    served as soon as there is an open file for it."""
     monkeypatch.setattr(listener, "_RETRY_S", 0.02)
 
     async def scenario() -> None:
         server, port = await listening(pki, handshakes_max=3)
-        client = socket.socket()
-        client.setblocking(False)
+        clients = [socket.socket() for _ in range(2)]
         said: list[str] = []
         told = asyncio.Event()
 
@@ -140,18 +141,24 @@ def test_where_nothing_can_be_accepted_it_is_tried_again(
             told.set()
 
         sink = logger.add(tell, level="WARNING", format="{message}")
-        with no_file_left():
-            await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", port))
-            await told.wait()
-            await asyncio.sleep(0.1)  # some more attempts
-            assert server.handshakes == 0
-        while not server.handshakes:
-            await asyncio.sleep(0.01)
+        for number, client in enumerate(clients):
+            client.setblocking(False)
+            told.clear()
+            with no_file_left():
+                await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", port))
+                await told.wait()
+                spent_s = time.process_time()
+                await asyncio.sleep(0.2)  # some more attempts
+                assert time.process_time() - spent_s < 0.1
+                assert server.handshakes == number
+            while server.handshakes == number:
+                await asyncio.sleep(0.01)
+            assert len(said) == number + 1
         assert await greeted(pki, port) == b"hello"
         logger.remove(sink)
-        [line] = said
-        assert line.startswith("no connection can be accepted: ")
-        client.close()
+        assert all(line.startswith("no connection can be accepted: ") for line in said)
+        for client in clients:
+            client.close()
         server.close()
         await server.wait_closed()
 
