@@ -126,8 +126,7 @@ async def _look_at_database(settings: Settings) -> str:
 
 def _look_at_keys(settings: Settings) -> str:
     with keys_problems(settings):
-        found = KeysFile(settings.keys_path).read()
-    keys = None if found is None else found[1]
+        keys = KeysFile(settings.keys_path).read()
     check_keys(settings, keys)
     if keys is None or not keys.all:
         return f"none in {settings.keys_path}: callers need none"

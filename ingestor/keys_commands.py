@@ -66,7 +66,7 @@ def create(
 def list_(settings: Settings, *, as_json: bool) -> int:
     """Prints all keys. Raises StartupError."""
     found = KeysFile(settings.keys_path).read()
-    keys = () if found is None else found[1].all
+    keys = () if found is None else found.all
     now = _now()
     for key in keys:
         say(key.model_dump_json(exclude={"sha256"}) if as_json else _line(key, now))

@@ -70,7 +70,7 @@ class Trust:
         with keys_problems(self._settings):
             self.keys.begin()
         check_keys(self._settings, self.gate.keys)
-        self._looking.append(asyncio.create_task(self.keys.look_again(), name="keys"))
+        self._looking.append(asyncio.create_task(self.keys.keep(), name="keys"))
         self._telemetry.watch_keys(
             valid=self.gate.valid, problem=lambda: float(self.keys.problem is not None)
         )

@@ -11,7 +11,6 @@ import os
 import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -27,33 +26,14 @@ class KeysProblem(BadSetting):
     """The file can't be used; the line says why and what to do, and holds nothing of the file's content."""
 
 
-class Mark(NamedTuple):
-    """What changes whenever a file does."""
-
-    inode: int
-    size: int
-    modified_ns: int
-    changed_ns: int
-
-
 class KeysFile:
     """One file, which need not exist."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def mark(self) -> Mark | None:
-        """None when there is no such file. Raises KeysProblem."""
-        try:
-            return _mark(self.path.stat())
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise self._problem(error) from error
-
-    def read(self) -> tuple[Mark, Keys] | None:
-        """All keys, and the file's mark when they were read; None when there is no such file. Raises
-        KeysProblem."""
+    def read(self) -> Keys | None:
+        """All keys; None when there is no such file. Raises KeysProblem."""
         try:
             # Through symbolic links, as which Kubernetes mounts secrets: its owner and mode are what counts.
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -62,12 +42,12 @@ class KeysFile:
         except OSError as error:
             raise self._problem(error) from error
         try:
-            facts, content = self._checked_content(fd)
+            content = self._checked_content(fd)
         except OSError as error:
             raise self._problem(error) from error
         finally:
             os.close(fd)
-        return _mark(facts), self._parsed(content)
+        return self._parsed(content)
 
     def change(self, change: Callable[[Keys], Iterable[Key]]) -> None:
         """Replaces the keys by what `change` makes of them, while nobody else does. Raises KeysProblem, and what
@@ -80,8 +60,7 @@ class KeysFile:
         try:
             # Of the directory, since a lock file that root made could not be opened by the server's own user.
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            found = self.read()
-            keys = Keys(change(Keys() if found is None else found[1]))
+            keys = Keys(change(self.read() or Keys()))
             if len(keys.all) > KEYS_MAX:
                 msg = (
                     f"{self.path} would have more than {KEYS_MAX} keys: take lines of revoked ones out of it"
@@ -97,13 +76,12 @@ class KeysFile:
         finally:
             os.close(fd)
 
-    def _checked_content(self, fd: int) -> tuple[os.stat_result, bytes]:
+    def _checked_content(self, fd: int) -> bytes:
         """Raises KeysProblem, OSError."""
-        facts = os.fstat(fd)
-        self._check(facts)
+        self._check(os.fstat(fd))
         # A directory can't be made a file object, which is why it is looked at first.
         with os.fdopen(fd, "rb", closefd=False) as file:
-            return facts, file.read(_BYTES_MAX + 1)
+            return file.read(_BYTES_MAX + 1)
 
     def _check(self, facts: os.stat_result) -> None:
         """Raises KeysProblem, OSError."""
@@ -148,10 +126,6 @@ class KeysFile:
         if isinstance(error, NotPrivate):
             return KeysProblem(str(error))
         return KeysProblem(f"{self.path} can't be used: {(error.strerror or str(error)).lower()}")
-
-
-def _mark(facts: os.stat_result) -> Mark:
-    return Mark(facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
 
 
 def _make(directory: Path) -> None:

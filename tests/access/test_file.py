@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import json
 import os
@@ -45,15 +44,13 @@ def names_beside(file: KeysFile) -> list[str]:
 def test_keys_come_back_as_they_were_written(file: KeysFile) -> None:
     """Privately, without secrets, in one step; none without a file."""
     assert file.read() is None
-    assert file.mark() is None
     key, text = make("write:ü.", requests_per_s=2.5, certificate_names=("a",))
     other, _ = make()
     file.change(lambda keys: [*keys.all, key])
     file.change(lambda keys: [*keys.all, other])
     found = file.read()
     assert found is not None
-    assert list(found[1].all) == [key, other]
-    assert found[0] == file.mark()
+    assert list(found.all) == [key, other]
     assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
     assert text[-43:] not in file.path.read_text()
     assert names_beside(file) == ["keys"]
@@ -63,7 +60,7 @@ def test_a_change_that_fails_changes_nothing(file: KeysFile) -> None:
     """The old keys stay, and nothing is left beside them."""
     key, _ = make()
     file.change(lambda _: [key])
-    before = file.mark()
+    before = file.path.stat()
 
     def fail(_: Keys) -> list[object]:
         msg = "no"
@@ -73,7 +70,7 @@ def test_a_change_that_fails_changes_nothing(file: KeysFile) -> None:
         file.change(fail)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="two keys"):
         file.change(lambda keys: [*keys.all, key])
-    assert (file.mark(), names_beside(file)) == (before, ["keys"])
+    assert (file.path.stat(), names_beside(file)) == (before, ["keys"])
 
 
 def test_two_changes_at_once_are_one_too_many(file: KeysFile) -> None:
@@ -182,11 +179,11 @@ async def test_the_watch_outlives_whatever_lies_under_the_name(
     place.unlink()
     aside.rename(place)
 
-    def fail() -> None:
+    def fail(path: Path) -> None:
         raise RuntimeError
 
     with monkeypatch.context() as patched:
-        patched.setattr(file, "mark", fail)
+        patched.setattr("ingestor.file_watch._stamp", fail)
         await watch.look()
         assert (broken(watch), len(errors), known(gate)) == (True, 3, [old])
     await watch.look()
@@ -194,32 +191,6 @@ async def test_the_watch_outlives_whatever_lies_under_the_name(
     file.change(lambda keys: [*keys.all, new])
     await watch.look()
     assert (broken(watch), known(gate)) == (False, [old, new])
-
-
-async def test_the_end_of_the_watch_is_told(
-    file: KeysFile, errors: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is a problem as a broken file is one; being cancelled is none."""
-    watch = Watch(file, Gate(NEEDS))
-    monkeypatch.setattr("ingestor.access.watch.INTERVAL_S", 0.0)
-
-    class Unforeseen(BaseException):
-        pass
-
-    def fail() -> None:
-        raise Unforeseen
-
-    looking = asyncio.create_task(watch.look_again())
-    await asyncio.sleep(0)
-    looking.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await looking
-    assert not broken(watch)
-    monkeypatch.setattr(file, "mark", fail)
-    with pytest.raises(Unforeseen):
-        await watch.look_again()
-    assert broken(watch)
-    assert "not looked at any more" in errors[0]
 
 
 async def test_a_problem_of_a_file_that_goes_away_goes_with_it(file: KeysFile) -> None:

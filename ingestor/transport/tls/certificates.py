@@ -1,11 +1,10 @@
 """The certificate in force, for every new connection on both ports, and its replacement when the files change.
 
-A pair that can't be used replaces nothing: the one before it stays, and that is told until it is mended.
+It keeps no connection from going on with the one that it began with; a pair that can't be used replaces nothing.
 """
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,12 +13,12 @@ from typing import Any
 
 from loguru import logger
 
-from ingestor.errors import BadSetting
-from ingestor.transport.tls.files import Stamp, TlsFiles, warnings
+from ingestor.file_watch import EVERY_S, FileWatch
+from ingestor.transport.tls.files import TlsFiles, warnings
+from ingestor.transport.tls.validity import Validity
 
 ALPN_GRPC = ("h2",)
 ALPN_HTTP = ("http/1.1",)
-_LOOK_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +29,18 @@ class State:
     problem: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What the files hold: a context for each port that there is."""
+
+    validity: Validity
+    contexts: dict[tuple[str, ...], ssl.SSLContext]
+
+
 class Certificates:
     """`context` gives what a port listens with; `keep` looks after the files for as long as it runs. `told` hears
-    of each look that changed something, `failed` of each handshake that failed. Making it raises
-    BadSetting."""
+    how things stand, at first and after each look that changed something, `failed` of each handshake that failed.
+    Making it raises BadSetting."""
 
     def __init__(
         self,
@@ -46,14 +53,20 @@ class Certificates:
         self._told = told
         self._failed = failed
         self._ports: dict[tuple[str, ...], _Port] = {}
-        self._seen: Stamp = files.stamp()
-        self._expires = self._checked()
-        self._problem: str | None = None
+        self._watch = FileWatch(
+            files.paths,
+            self._read,
+            self._use,
+            kept="the changed TLS files can't be used, those before them stay",
+            told=self._tell,
+        )
+        self.look = self._watch.look
+        self._take(self._watch.begin().validity)
 
     @property
     def state(self) -> State:
         """How things stand."""
-        return State(self._expires, self._problem)
+        return State(self._expires, self._watch.problem)
 
     def context(self, protocols: tuple[str, ...]) -> ssl.SSLContext:
         """For a port that offers these protocols; each handshake is made with the files as they were last taken."""
@@ -63,52 +76,31 @@ class Certificates:
             self._ports[protocols] = port
         return self._ports[protocols]
 
-    async def keep(self, every_s: float = _LOOK_S) -> None:
-        """Looks at the files every so many seconds. Whatever goes wrong with a look is told, and never the end."""
+    async def keep(self, every_s: float = EVERY_S) -> None:
+        """Looks at the files every so many seconds."""
+        self._tell()
+        await self._watch.keep(every_s)
+
+    def _tell(self) -> None:
         self._told(self.state)
-        while True:
-            await asyncio.sleep(every_s)
-            before = self.state
-            try:
-                # In a thread, since a file system may hang.
-                await asyncio.to_thread(self.look)
-            except Exception as error:  # noqa: BLE001 - whatever it is, a later look may find a certificate renewed
-                self._fail(f"they could not be looked at: {error!r}")
-            if self.state != before:
-                self._told(self.state)
 
-    def look(self) -> bool:
-        """Takes the files if they have changed, or could not be taken the last time. Returns whether anything is
-        different from before."""
-        stamp = (
-            self._files.stamp()
-        )  # before they are read: what is written meanwhile is seen by the next look
-        if stamp == self._seen and self._problem is None:
-            return False
-        before, self._seen = self.state, stamp
-        try:
-            made = {protocols: self._made(protocols) for protocols in tuple(self._ports)}
-            self._expires = self._checked()
-        except BadSetting as error:
-            self._fail(str(error))
-            return self.state != before
-        for protocols, context in made.items():
-            self._ports[protocols].now = context
-        self._problem = None
-        logger.info("new TLS files are in force; the certificate holds until {:%Y-%m-%d}", self._expires)
-        return True
-
-    def _fail(self, problem: str) -> None:
-        if problem != self._problem:
-            logger.error("the changed TLS files can't be used, those before them stay: {}", problem)
-        self._problem = problem
-
-    def _checked(self) -> datetime:
+    def _read(self) -> _Read:
+        """Raises BadSetting."""
         self._files.context(())
-        found = self._files.validity()
+        return _Read(
+            self._files.validity(), {protocols: self._made(protocols) for protocols in tuple(self._ports)}
+        )
+
+    def _use(self, found: _Read) -> None:
+        for protocols, context in found.contexts.items():
+            self._ports[protocols].now = context
+        self._take(found.validity)
+        logger.info("new TLS files are in force; the certificate holds until {:%Y-%m-%d}", self._expires)
+
+    def _take(self, found: Validity) -> None:
         for warning in warnings(self._files, found):
             logger.warning("{}", warning)
-        return found.ends
+        self._expires = found.ends
 
     def _made(self, protocols: tuple[str, ...]) -> ssl.SSLContext:
         context = self._files.context(protocols)

@@ -26,8 +26,6 @@ _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-
 _KEY = re.compile(rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----")
 _ENCRYPTED = re.compile(rb"-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: 4,ENCRYPTED", re.MULTILINE)
 
-Stamp = tuple[tuple[int, ...] | None, ...]
-
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
@@ -39,11 +37,10 @@ class TlsFiles:
     client_ca: Path | None = None
     client_optional: bool = False
 
-    def stamp(self) -> Stamp:
-        """Changes when one of the files does, or what its name stands for."""
-        return tuple(
-            _stamp(path) for path in (self.certificate, self.key, self.client_ca) if path is not None
-        )
+    @property
+    def paths(self) -> list[Path]:
+        """All of them."""
+        return [path for path in (self.certificate, self.key, self.client_ca) if path is not None]
 
     def validity(self) -> Validity:
         """That of the server's own certificate. Raises BadSetting."""
@@ -129,14 +126,6 @@ def _read(setting: str, path: Path) -> bytes:
     except OSError as error:
         msg = f"{setting} {path} can't be read: {_reason(error)}"
         raise BadSetting(msg) from None
-
-
-def _stamp(path: Path) -> tuple[int, ...] | None:
-    try:
-        facts = path.stat()  # of what a link points to: that is what is exchanged when secrets are mounted
-    except OSError:
-        return None
-    return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
 
 
 def _reason(error: Exception) -> str:

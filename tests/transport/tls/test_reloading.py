@@ -68,10 +68,9 @@ async def test_new_connections_get_the_new_certificate(pki: Pki) -> None:
     certificates = Certificates(files(pki))
     async with serving(certificates) as port:
         _, open_writer = await connect(port, pki.client())
-        assert not certificates.look()
         pki.serve_with(expires=LATER)
         assert "2060" in await ends_of(port, pki)
-        assert certificates.look()
+        await certificates.look()
         assert "2070" in await ends_of(port, pki)
         assert certificates.state == State(LATER, None)
         assert not open_writer.is_closing()
@@ -88,19 +87,20 @@ async def test_a_broken_pair_replaces_nothing(pki: Pki, logged: list[str]) -> No
         old_key = (pki.folder / "server.key").read_bytes()
         leaf = pki.serve_with(expires=LATER)
         (pki.folder / "server.key").write_bytes(old_key)
-        assert certificates.look()
-        assert not certificates.look()
+        await certificates.look()
+        await certificates.look()
         assert "2060" in await ends_of(port, pki)
         assert certificates.state.expires == SOONER
         assert "is not the key" in str(certificates.state.problem)
         assert len(logged) == 1
         (pki.folder / "server.key").unlink()
-        assert certificates.look()
+        await certificates.look()
         assert "no such file" in str(certificates.state.problem)
         pki.write(leaf, "server")
-        assert certificates.look()
+        await certificates.look()
         assert certificates.state == State(LATER, None)
         assert "2070" in await ends_of(port, pki)
+    assert [state.problem is None for state in told] == [False, False, True]
 
 
 async def test_files_behind_a_link_that_moves(pki: Pki) -> None:
@@ -117,7 +117,7 @@ async def test_files_behind_a_link_that_moves(pki: Pki) -> None:
     async with serving(certificates) as port:
         (pki.folder / "next").symlink_to(new)
         (pki.folder / "next").replace(link)
-        assert certificates.look()
+        await certificates.look()
         assert "2070" in await ends_of(port, pki)
 
 
@@ -134,7 +134,7 @@ async def test_a_ca_that_is_dropped_lets_nobody_in(pki: Pki, version: ssl.TLSVer
         assert session is not None
         writer.close()
         pki.ca_file.write_bytes(trustme.CA().cert_pem.bytes())
-        assert certificates.look()
+        await certificates.look()
         resuming = ssl.MemoryBIO(), ssl.MemoryBIO()
         with pytest.raises((ssl.SSLError, ConnectionError, EOFError)):
             await _resume(port, trusting, session, resuming)
@@ -193,24 +193,6 @@ async def test_the_files_are_looked_at_again_and_again(pki: Pki) -> None:
         while (state := await asyncio.wait_for(told.get(), 20)).problem is not None:
             pass  # certificate and key are two files
         assert state == State(LATER, None)
-    finally:
-        keeper.cancel()
-
-
-async def test_a_look_that_fails_in_a_way_not_foreseen_is_told_and_not_the_last(
-    pki: Pki, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Such as without a thread to look in; the files are taken by the next that does not fail."""
-    told: asyncio.Queue[State] = asyncio.Queue()
-    pki.serve_with(expires=SOONER)
-    certificates = Certificates(files(pki), told=told.put_nowait)
-    keeper = asyncio.create_task(certificates.keep(0.01))
-    try:
-        assert await asyncio.wait_for(told.get(), 20) == State(SOONER, None)
-        with monkeypatch.context() as broken:
-            broken.setattr(TlsFiles, "stamp", lambda _: 1 // 0)
-            assert "ZeroDivisionError" in str((await asyncio.wait_for(told.get(), 20)).problem)
-        assert await asyncio.wait_for(told.get(), 20) == State(SOONER, None)
     finally:
         keeper.cancel()
 

@@ -1,0 +1,134 @@
+"""Files that change are used, and what goes wrong with them is told once and ends nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from loguru import logger
+
+from ingestor import file_watch
+from ingestor.errors import BadSetting
+from ingestor.file_watch import FileWatch
+
+
+@pytest.fixture
+def errors() -> Iterator[list[str]]:
+    found: list[str] = []
+    sink = logger.add(found.append, level="ERROR", format="{message}")
+    yield found
+    logger.remove(sink)
+
+
+class Watched:
+    """Two files, one of which has a word; "bad" can't be read, and what is `refused` not be used."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.used: list[str] = []
+        self.refused = {"worse"}
+        self.told: asyncio.Queue[str | None] = asyncio.Queue()
+        self.reads = 0
+        self.meanwhile: str | None = None
+        self.watch = FileWatch(
+            [path, path.with_name("another")],
+            self.read,
+            self.use,
+            kept="the old one stays",
+            told=lambda: self.told.put_nowait(self.watch.problem),
+        )
+        path.write_text("first")
+        assert self.watch.begin() == "first"
+
+    def read(self) -> str:
+        self.reads += 1
+        word = self.path.read_text()
+        if self.meanwhile is not None:
+            self.path.write_text(self.meanwhile)
+            self.meanwhile = None
+        if word == "bad":
+            raise BadSetting(word)
+        return word
+
+    def use(self, word: str) -> None:
+        if word in self.refused:
+            raise BadSetting(word)
+        self.used.append(word)
+
+    async def looked(self) -> tuple[list[str], str | None, int]:
+        """What was used so far after a look, what is wrong, and how often somebody was told."""
+        await self.watch.look()
+        return self.used, self.watch.problem, self.told.qsize()
+
+
+async def test_what_has_changed_is_used_once(tmp_path: Path) -> None:
+    """What has not is not even read; another of the files counts as well."""
+    watched = Watched(tmp_path / "word")
+    assert await watched.looked() == ([], None, 0)
+    assert watched.reads == 1
+    watched.path.write_text("second")
+    for _ in range(2):
+        assert await watched.looked() == (["second"], None, 1)
+    watched.path.with_name("another").touch()
+    assert await watched.looked() == (["second"] * 2, None, 2)
+
+
+async def test_what_can_not_be_used_replaces_nothing(tmp_path: Path, errors: list[str]) -> None:
+    """It is told once, and again when something else is wrong. It is over when it is mended, even if the file is as
+    it was before."""
+    watched = Watched(tmp_path / "word")
+    for told, word in enumerate(("bad", "worse"), 1):
+        watched.path.write_text(word)
+        for _ in range(2):
+            assert await watched.looked() == ([], word, told)
+    assert errors == ["the old one stays: bad\n", "the old one stays: worse\n"]
+    watched.path.unlink()
+    assert "FileNotFoundError" in str((await watched.looked())[1])
+    watched.path.write_text("worse")
+    assert (await watched.looked())[1:] == ("worse", 4)
+    watched.refused.clear()
+    assert await watched.looked() == (["worse"], None, 5)
+
+
+async def test_what_is_written_while_it_is_read_is_seen(tmp_path: Path) -> None:
+    """By the next look."""
+    watched = Watched(tmp_path / "word")
+    watched.path.write_text("second")
+    watched.meanwhile = "third"
+    await watched.watch.look()
+    assert (await watched.looked())[0] == ["second", "third"]
+
+
+async def test_nothing_unforeseen_is_the_last_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as without a thread to look in."""
+    watched = Watched(tmp_path / "word")
+    keeping = asyncio.create_task(watched.watch.keep(0.01))
+    async with asyncio.timeout(20):
+        with monkeypatch.context() as broken:
+            broken.setattr(file_watch, "_stamp", lambda _: 1 // 0)
+            assert "ZeroDivisionError" in str(await watched.told.get())
+        assert await watched.told.get() is None
+    assert watched.used == ["first"]
+    keeping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await keeping
+    assert watched.watch.problem is None
+
+
+async def test_an_end_is_told(tmp_path: Path, errors: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a problem as a broken file is one; being cancelled is none."""
+
+    class Unforeseen(BaseException):
+        pass
+
+    def fail(path: Path) -> None:
+        raise Unforeseen
+
+    watched = Watched(tmp_path / "word")
+    monkeypatch.setattr(file_watch, "_stamp", fail)
+    with pytest.raises(Unforeseen):
+        await watched.watch.keep(0.0)
+    assert "not looked at any more" in str(watched.watch.problem)
+    assert "not looked at any more" in errors[0]
