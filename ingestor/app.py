@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from loguru import logger
@@ -202,16 +202,6 @@ class App:
         # Those that are known stay in force.
         health.add("keys", self._trust.problem, vital=False)
         return health
-
-
-async def to_its_end(cleanup: Awaitable[object]) -> None:
-    """Awaits it, and once more if we are cancelled meanwhile: half an end leaves a server behind."""
-    task = asyncio.ensure_future(cleanup)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await task
-        raise
 
 
 def _countdown(seconds: float) -> Callable[[], float]:

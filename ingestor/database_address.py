@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from ingestor.app import to_its_end
+from ingestor.ending import to_its_end
 from ingestor.errors import DataDirProblem
 from ingestor.settings import Settings
 from ingestor.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError

@@ -18,8 +18,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ingestor.app import App, to_its_end
+from ingestor.app import App
 from ingestor.demo_load import send_for_ever
+from ingestor.ending import to_its_end
 from ingestor.errors import AddressProblem
 from ingestor.fronts import Addresses
 from ingestor.settings import EMBEDDED, Settings, alone

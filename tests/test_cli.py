@@ -157,23 +157,51 @@ async def test_beyond_loopback_needs_a_word(tmp_path: Path, database_url: str) -
         assert await server.stop(signal.SIGTERM) == 0
 
 
-HELPED = """
+IMPORTED = """
 import sys
 from ingestor.cli import main
 try:
-    main(["--help"])
-except SystemExit:
-    print({"asyncio", "pydantic", "pyarrow"} & sys.modules.keys())
+    main(sys.argv[2:])
+finally:
+    print("imported:", *set(sys.argv[1].split(",")) & sys.modules.keys())
 """
+SERVERS = "aiohttp,grpclib,google.protobuf,ingestor.app,ingestor.service,ingestor.transport"
+
+
+def imported(unneeded: str, command: str, tmp_path: Path, **settings: str) -> tuple[str, str]:
+    """What the command says, on either stream, and what of this it has imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED, unneeded, *command.split()],
+        cwd=tmp_path,
+        env=environment(**settings),
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    out, _, found = done.stdout.rpartition("imported:")
+    return out + done.stderr, found.strip()
 
 
 def test_help_waits_for_nothing_that_it_does_not_need(tmp_path: Path) -> None:
     """Half of a start is imports, of which it needs next to none."""
-    done = subprocess.run(
-        [sys.executable, "-c", HELPED], cwd=tmp_path, env=environment(), capture_output=True, check=True
-    )
-    assert done.stdout.startswith(b"usage: ingestor")
-    assert done.stdout.endswith(b"\nset()\n")
+    said, found = imported("asyncio,pydantic,pyarrow", "--help", tmp_path)
+    assert said.startswith("usage: ingestor")
+    assert found == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "sign"),
+    [
+        ("dead-letters list", "connection refused"),
+        ("journal status", "no journal"),
+        ("keys list", "no keys"),
+    ],
+)
+def test_commands_that_are_no_server_wait_for_none(tmp_path: Path, command: str, sign: str) -> None:
+    """They do what they are there for with neither of the protocols."""
+    away = "postgresql://127.0.0.1:1/nowhere"
+    said, found = imported(SERVERS, command, tmp_path, database_url=away, data_dir=str(tmp_path / "data"))
+    assert (found, sign in said) == ("", True), said
 
 
 @pytest.mark.parametrize("command", ["serve", "check", "migrate"])
