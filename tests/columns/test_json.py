@@ -21,7 +21,7 @@ from ingestor.transport.columns import ReferenceDecoder
 from ingestor.transport.messages import Converter
 from ingestor.transport.rpc import ColumnOptions, Descriptors
 from ingestor.transport.transcoding.json_body import JsonReader
-from ingestor.transport.transcoding.json_columns import ColumnReader
+from ingestor.transport.transcoding.json_columns import _SHORT_BYTES_MAX, ColumnReader
 from ingestor.transport.transcoding.plain import PlainReader
 from tests.columns.metrics import descriptor, request
 from tests.recorder import Recorder, service_on
@@ -186,6 +186,7 @@ async def test_plain_requests_may_say_what_they_wait_for(terms: dict[str, Any], 
     assert (await outcome(body, "LogMetrics", columnar=True))[2] is columns
 
 
+@pytest.mark.parametrize("more_bytes", [0, 1], ids=["short", "long"])
 @pytest.mark.parametrize(
     ("inside", "columns"),
     [
@@ -203,9 +204,11 @@ async def test_plain_requests_may_say_what_they_wait_for(terms: dict[str, Any], 
         ('"labels":{"a":"b","a":"c \\": "}', None),
     ],
 )
-async def test_a_key_that_stands_twice_is_found(inside: str, columns: bool | None) -> None:
-    """Whatever the white space: None for bodies that must be refused, which only the other reader does."""
-    body = f'{{"metrics":[{{"serviceName":"s","metricName":"m","value":1,{inside}}}]}}'.encode()
+async def test_a_key_that_stands_twice_is_found(inside: str, columns: bool | None, more_bytes: int) -> None:
+    """Whatever the white space, and which way keys are counted by the body's length. `columns` is None for bodies
+    that must be refused, which only the other reader does."""
+    begin, rest = b'{"metrics":[', f'{{"serviceName":"s","metricName":"m","value":1,{inside}}}]}}'.encode()
+    body = begin + rest.rjust(_SHORT_BYTES_MAX + more_bytes - len(begin))
     answer, rows, as_columns = await outcome(body, "LogMetrics", columnar=True)
     assert as_columns is bool(columns)
     assert bool(rows) is (columns is not None)

@@ -25,8 +25,9 @@ Column = Callable[[Rows], pa.Array]
 
 _NONE = type(None)
 _QUOTE, _COLON, _SPACE = ord('"'), ord(":"), ord(" ")
-# A short text is searched: for that, arrays cost more.
-_SHORT_BYTES_MAX = 4096
+# A short text is searched: that takes 4 us for 1,000 bytes and 17 for 4,000, arrays 4 to 5 us for either. Amid all
+# else that is read, from where arrays begin cold, they are as fast at 1,350 bytes, and save 10 us of 150 at 4,000.
+_SHORT_BYTES_MAX = 1_400
 # RFC 3339 as proto3 JSON writes it: what stands at which place, and the length without a fraction. The offsets that
 # it also takes are left to protobuf's reader.
 _TIME_MARKS = [(4, ord("-")), (7, ord("-")), (10, ord("T")), (13, ord(":")), (16, ord(":"))]
