@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import aiohttp
@@ -15,7 +15,7 @@ from loguru import logger
 
 from ingestor.transport.observing import CANCELLED
 from tests.transport.http.streams_kit import ECHO_HEAD, Served, chunk, connected, line_of, lines_of
-from tests.transport.streaming_kit import COUNT
+from tests.transport.streaming_kit import COUNT, ECHO
 
 
 async def test_a_client_that_does_not_read_holds_up_the_method(served: Served) -> None:
@@ -40,6 +40,27 @@ async def test_a_client_that_goes_away_ends_the_method(served: Served) -> None:
         await asyncio.wait_for(reader.readuntil(b"\n\r\n"), 5)
         writer.transport.abort()
         await asyncio.wait_for(served.numbers.ended.wait(), 5)
+
+
+async def test_a_client_that_goes_away_while_its_line_is_made_is_cancelled(served: Served) -> None:
+    """Though nothing but the line finds out."""
+
+    class Losing(list[int]):
+        def append(self, value: int) -> None:
+            for connection in served.server._connections.looked_after():
+                assert connection.transport is not None
+                connection.transport.abort()
+            super().append(value)
+
+    served.numbers.seen = Losing()
+    async with connected(served.port) as (reader, writer):
+        writer.write(ECHO_HEAD + chunk(b"{}\n"))
+        with suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+    async with asyncio.timeout(5):
+        while not served.codes:
+            await asyncio.sleep(0.01)
+    assert (served.numbers.seen, served.codes) == ([0], [(ECHO, CANCELLED)])
 
 
 async def test_a_deadline_ends_a_stream_that_has_begun(served: Served, http: aiohttp.ClientSession) -> None:
