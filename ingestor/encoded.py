@@ -1,4 +1,4 @@
-"""A message's list that is there as protobuf's bytes already, made at once by who has it as columns.
+"""A message's list that can be written at once, as protobuf's bytes and as JSON, by who has it as columns.
 
 Whoever answers may give it for a list; it is read like one, but slowly, and can't be changed.
 """
@@ -19,3 +19,8 @@ class Encoded(Sequence[ItemT]):
     @abstractmethod
     def wire(self) -> bytes:
         """The field as it stands in the message's bytes, tags included."""
+
+    @property
+    @abstractmethod
+    def json(self) -> bytes:
+        """The list as proto3 JSON has it."""

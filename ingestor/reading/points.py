@@ -1,4 +1,5 @@
-"""Points of an answer as protobuf's bytes, made of whole columns: an object for each would cost as much as a query.
+"""Points of an answer as protobuf's bytes and as JSON, made of whole columns: an object for each would cost as much
+as a query.
 
 It only knows times from 1970 on; what is told of others is made one by one.
 """
@@ -10,6 +11,7 @@ from typing import overload
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 from ingestor_api.analytics.v1 import Point
 
 from ingestor.encoded import Encoded
@@ -22,6 +24,7 @@ _VARINT_BYTES = 5
 # QueryMetricsResponse.points=1 {time=1 {seconds=1 nanos=2} value=2}: tags and lengths, then what they are of.
 _HEAD = bytes([0x0A, 23, 0x0A, 12, 0x08])
 _NANOS_TAG, _VALUE_TAG = 0x10, 0x11
+_NOT_FINITE = {"nan": b'"NaN"', "inf": b'"Infinity"', "-inf": b'"-Infinity"'}
 _WIRE = np.dtype(
     [
         ("head", "V5"),
@@ -53,6 +56,14 @@ class EncodedPoints(Encoded[Point]):
         wire["value"] = self._points.values
         return wire.tobytes()
 
+    @property
+    def json(self) -> bytes:
+        """As an array of objects."""
+        times, values = _times(self._points.times_us), _values(self._points.values)
+        return b"[%b]" % b",".join(
+            [b'{"time":"%bZ","value":%b}' % point for point in zip(times, values, strict=True)]
+        )
+
     def __len__(self) -> int:
         return len(self._points)
 
@@ -83,3 +94,23 @@ def _varints(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
     groups = (numbers[:, None] >> shifts) & 0x7F
     groups[:, :-1] |= 0x80
     return groups.astype(np.uint8)
+
+
+def _times(times_us: npt.NDArray[np.int64]) -> list[bytes]:
+    """As proto3 JSON has them: with no, three or six digits behind the point."""
+    if not len(times_us):
+        return []
+    texts = orjson.dumps(times_us.astype("datetime64[us]"), option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(
+        b'","'
+    )
+    if not (times_us % _SECOND_US).any():
+        return texts
+    return [text.removesuffix(b"000") if b"." in text else text for text in texts]
+
+
+def _values(values: npt.NDArray[np.float64]) -> list[bytes]:
+    """As proto3 JSON has doubles."""
+    texts = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",") if len(values) else []
+    for place in np.flatnonzero(~np.isfinite(values)):
+        texts[place] = _NOT_FINITE[str(values[place])]
+    return texts

@@ -7,7 +7,7 @@ bound.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any
@@ -102,6 +102,11 @@ def is_long(message: TypedMessage) -> bool:
         for name, meta in _known(type(message)).meta_by_field_name.items()
         if meta.repeated
     )
+
+
+def encoded_lists(message: TypedMessage, names: Iterable[str]) -> dict[str, Encoded[Any]]:
+    """Those of its lists, by these names, that are encoded already."""
+    return {name: items for name in names if isinstance(items := getattr(message, name), Encoded)}
 
 
 def encoder(descriptor: Descriptor, typed: type[TypedMessage]) -> Callable[[TypedMessage], bytes]:

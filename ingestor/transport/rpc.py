@@ -6,7 +6,7 @@ It refuses at start what the server can't serve, with the rpc's name.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -25,7 +25,7 @@ from grpclib.const import Handler
 
 from ingestor.errors import FieldViolation, Invalid, Overloaded
 from ingestor.transport.columns import ColumnDecoder, elements_at_most, joined, pieces
-from ingestor.transport.messages import Converter, encoder, is_long
+from ingestor.transport.messages import Converter, encoder, is_long, typed_name
 
 # Some 2 ms of parsing, decoding and checking.
 _TURN_BYTES = 160 * 1024
@@ -52,8 +52,9 @@ class TypedService(Protocol):
 @dataclass(frozen=True, slots=True)
 class Rpc:
     """One method. `path` is gRPC's (`/package.Service/Method`), `request` and `response` are the upb message
-    classes, `typed` is betterproto2's of the request, `http` the method's google.api.http rule, if it has one. One
-    that streams, in either direction, is called by `stream`, any other by `serve` and its siblings."""
+    classes, `typed` is betterproto2's of the request, `http` the method's google.api.http rule, if it has one;
+    `lists` are the answer's, with their names in JSON, and `encode` makes its protobuf bytes. One that streams, in
+    either direction, is called by `stream`, any other by `serve`, or `answer` and its siblings."""
 
     path: str
     client_streaming: bool
@@ -62,10 +63,10 @@ class Rpc:
     typed: type[Any]
     response: type[Message]
     http: HttpRule | None
+    lists: Mapping[str, str]
+    encode: Callable[[Any], bytes] = field(repr=False)
     _to_typed: Callable[[Message], Any] = field(repr=False)
     _method: Callable[[Any], Any] = field(repr=False)
-    _encode: Callable[[Any], bytes] = field(repr=False)
-    _lists: bool = field(repr=False)
     _columns: ColumnCall | None = field(repr=False)
 
     def parse(self, body: bytes) -> Message:
@@ -87,45 +88,47 @@ class Rpc:
         """Answers protobuf bytes with protobuf bytes, by columns where the service takes them. Raises Invalid and
         what the method raises."""
         if self._columns is None:
-            answering = self._typed_call(self.parse(body))
+            answering = self.answer_typed(self.parse(body))
         else:
             # By upb first: the column decoder is not strict.
             answering = self._columns.method(await self._columns.decoded(body, self.parse))
         del body  # the method may wait for long
-        return await self._encoded(await answering)
+        return await self.encoded(await answering)
 
-    async def call(self, request: Message) -> bytes:
-        """Answers a parsed request with protobuf bytes, likewise."""
+    async def answer(self, request: Message) -> Any:
+        """The method's answer to a parsed request, likewise."""
         if self._columns is None:
-            return await self.call_typed(request)
-        answering = self._columns.method(await self._columns.of_message(request))
+            answering = self.answer_typed(request)
+        else:
+            answering = self._columns.method(await self._columns.of_message(request))
         del request
-        return await self._encoded(await answering)
+        return await answering
 
-    async def call_columns(self, request: pa.RecordBatch) -> bytes:
-        """Answers a request that is columns already, as `transport.columns` makes them."""
+    def answer_columns(self, request: pa.RecordBatch) -> Awaitable[Any]:
+        """That to a request that is columns already, as `transport.columns` makes them."""
         assert self._columns is not None
-        answering = self._columns.method(request)
-        del request
-        return await self._encoded(await answering)
+        answering: Awaitable[Any] = self._columns.method(request)
+        return answering
+
+    def answer_typed(self, request: Message) -> Awaitable[Any]:
+        """That to a parsed request by the typed method, whatever other entry the service has."""
+        return self.answer_message(self._to_typed(request))
+
+    def answer_message(self, request: Any) -> Awaitable[Any]:
+        """That to a typed request, likewise."""
+        answering: Awaitable[Any] = self._method(request)
+        return answering
+
+    async def encoded(self, response: Any) -> bytes:
+        """An answer's protobuf bytes."""
+        if self.lists and is_long(response):
+            return await asyncio.to_thread(self.encode, response)
+        return self.encode(response)
 
     @property
     def columnar(self) -> bool:
         """Whether the service takes this method's requests as columns."""
         return self._columns is not None
-
-    async def call_typed(self, request: Message) -> bytes:
-        """Answers a parsed request by the typed method, whatever other entry the service has."""
-        answering = self._typed_call(request)
-        del request
-        return await self._encoded(await answering)
-
-    async def call_message(self, request: Any) -> bytes:
-        """Answers a typed request by the typed method."""
-        answering = self._method(request)
-        del request
-        response = await answering
-        return await self._encoded(response) if self._lists else self._encode(response)
 
     @property
     def service(self) -> str:
@@ -144,12 +147,12 @@ class Rpc:
         method = self._method if self._columns is None else self._columns.method
         async with aclosing(self._given(requests)) as given:
             if not self.server_streaming:
-                yield await self._encoded(await method(given))
+                yield await self.encoded(await method(given))
                 return
             answering = method(given if self.client_streaming else await _only(given))
             async with aclosing(answering) as answers:
                 async for answer in answers:
-                    yield await self._encoded(answer)
+                    yield await self.encoded(answer)
 
     async def _given(self, requests: AsyncIterator[StreamedRequest]) -> AsyncGenerator[Any, None]:
         """What the method takes, for each of these."""
@@ -162,15 +165,6 @@ class Rpc:
                 given = [self._to_typed(request) if columns is None else await columns.of_message(request)]
             del request  # the method may wait for long
             yield given.pop()
-
-    async def _encoded(self, response: Any) -> bytes:
-        if self._lists and is_long(response):
-            return await asyncio.to_thread(self._encode, response)
-        return self._encode(response)
-
-    def _typed_call(self, request: Message) -> Awaitable[Any]:
-        answering: Awaitable[Any] = self._method(self._to_typed(request))
-        return answering
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,10 +314,14 @@ class Descriptors:
             typed=handler.request_type,
             response=GetMessageClass(method.output_type),
             http=rule if rule.WhichOneof("pattern") else None,
+            lists={
+                typed_name(each, handler.reply_type): each.json_name
+                for each in method.output_type.fields
+                if each.is_repeated
+            },
+            encode=encoder(method.output_type, handler.reply_type),
             _to_typed=converter.to_typed(method.input_type, handler.request_type),
             _method=getattr(service, snake_case(name)),
-            _encode=encoder(method.output_type, handler.reply_type),
-            _lists=any(each.is_repeated for each in method.output_type.fields),
             _columns=None if columnar is None else _column_call(columnar, method.input_type, columns),
         )
 
@@ -339,10 +337,10 @@ def bind_plain(described: ServiceDescriptor, service: object) -> list[Rpc]:
             typed=GetMessageClass(method.input_type),
             response=GetMessageClass(method.output_type),
             http=None,
+            lists={},
+            encode=_encode_plain,
             _to_typed=_as_it_is,
             _method=getattr(service, snake_case(method.name)),
-            _encode=_encode_plain,
-            _lists=False,
             _columns=None,
         )
         for method in described.methods

@@ -46,7 +46,9 @@ async def outcome(body: bytes, decoder: type[Any], *, columnar: bool, method: st
 
 async def _answer(rpc: Rpc, body: bytes, *, columnar: bool) -> object:
     try:
-        answer = await rpc.serve(body) if columnar else await rpc.call_typed(rpc.parse(body))
+        answer = (
+            await rpc.serve(body) if columnar else await rpc.encoded(await rpc.answer_typed(rpc.parse(body)))
+        )
         # Both responses have the same fields under the same numbers.
         return LogMetricsResponse.parse(answer)
     except Invalid as refusal:

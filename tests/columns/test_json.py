@@ -104,9 +104,9 @@ async def outcome(body: bytes, method: str, *, columnar: bool) -> tuple[object, 
             else reader.read(body)
         )
         if isinstance(read, pa.RecordBatch):
-            answer: object = await rpc.call_columns(read)
+            answer: object = await rpc.encoded(await rpc.answer_columns(read))
         else:
-            answer = await rpc.call_typed(read)
+            answer = await rpc.encoded(await rpc.answer_typed(read))
     except Invalid as refusal:
         answer = (refusal.message, refusal.violations)
     rows = [row for batch in queue.batches for row in batch.columns.to_pylist()]

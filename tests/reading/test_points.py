@@ -1,11 +1,17 @@
-"""Points that are made of columns are the points that are made one by one: as bytes, and as a list."""
+"""Points that are made of columns are the points that are made one by one: as bytes, as JSON, and as a list."""
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
+from operator import itemgetter
 
 import numpy as np
 import pytest
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message_factory import GetMessageClass
+from hypothesis import given
+from hypothesis import strategies as st
 from ingestor_api.analytics.v1 import Point, QueryMetricsResponse
 
 from ingestor.encoded import Encoded
@@ -46,6 +52,29 @@ def test_bytes_are_those_of_points(times_us: list[int], made_at_once: bool) -> N
     assert list(points) == plain
     assert [points[place] for place in range(len(points))] == plain
     assert list(points[1:]) == plain[1:]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.one_of(
+                st.integers(0, _LAST_US - 1),
+                st.sampled_from([_NOW_US, _NOW_US + 250_000, _NOW_US + 1, _NOW_US + 100_000]),
+            ),
+            st.floats(),
+        ),
+        max_size=4,
+    )
+)
+def test_json_is_that_of_points(drawn: list[tuple[int, float]]) -> None:
+    """To the last digit, as protobuf's own code prints it."""
+    drawn.sort(key=itemgetter(0))
+    times_us, values = [each[0] for each in drawn], [each[1] for each in drawn]
+    points = told(MetricPoints(np.array(times_us, np.int64), np.array(values, np.float64)))
+    assert isinstance(points, Encoded)
+    parsed = GetMessageClass(DESCRIPTOR).FromString(points.wire)
+    expected = MessageToDict(parsed, always_print_fields_with_no_presence=True)["points"]
+    assert json.loads(points.json, parse_constant=pytest.fail) == expected
 
 
 def test_it_takes_no_thread() -> None:

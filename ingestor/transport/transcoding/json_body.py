@@ -6,6 +6,8 @@ An unknown field is an error: who writes `timestamp` for `time` would otherwise 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -27,6 +29,8 @@ from ingestor.transport.transcoding.plain_json import Print
 from ingestor.transport.transcoding.printable import printable
 from ingestor.transport.transcoding.shapes import shape_of
 from ingestor.transport.transcoding.strict import Strict
+
+_NO_LISTS: Mapping[str, bytes] = MappingProxyType({})
 
 
 class JsonReader:
@@ -83,13 +87,23 @@ def print_json(message: Message, pool: DescriptorPool, field: str = "", plain: P
     """The message as JSON text, or one field of it (by its JSON name), zeros and empty lists shown. `plain` is the
     printer of its type where that is plain."""
     if plain is not None:
-        value = plain(message)
-        return orjson.dumps(value.get(field) if field else value)
+        return print_plain(message, plain, field)
     value = json_format.MessageToDict(
         message, always_print_fields_with_no_presence=True, descriptor_pool=pool
     )
     text = json.dumps(value.get(field) if field else value, ensure_ascii=False, separators=(",", ":"))
     return text.encode()
+
+
+def print_plain(
+    message: Message, plain: Print, field: str = "", lists: Mapping[str, bytes] = _NO_LISTS
+) -> bytes:
+    """The same by the printer of its type; `lists` are the texts of those lists, by JSON name, that the message
+    lacks."""
+    value = plain(message)
+    for name, text in lists.items():
+        value[name] = orjson.Fragment(text)
+    return orjson.dumps(value.get(field) if field else value)
 
 
 def _load(body: bytes) -> Any:

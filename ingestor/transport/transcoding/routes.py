@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Container, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -11,11 +11,13 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
 
+from ingestor.encoded import Encoded
 from ingestor.errors import Invalid, NoSuchRoute, WrongMethod
+from ingestor.transport.messages import encoded_lists
 from ingestor.transport.rpc import Rpc
 from ingestor.transport.transcoding.aside import Aside
 from ingestor.transport.transcoding.bindings import ANY_METHOD, Binding, bindings
-from ingestor.transport.transcoding.json_body import JsonReader, print_json
+from ingestor.transport.transcoding.json_body import JsonReader, print_json, print_plain
 from ingestor.transport.transcoding.json_columns import ColumnReader
 from ingestor.transport.transcoding.paths import Paths
 from ingestor.transport.transcoding.plain import PlainReader
@@ -47,17 +49,21 @@ class Route:
     async def call(self, body: bytes, query: str = "", segments: Sequence[str] = ()) -> bytes:
         """Answers a JSON body, an (undecoded) query string and the segments of the path that matched with a JSON
         body. Raises Refusal, and what the rpc's method raises."""
-        answering: Awaitable[bytes]
+        answering: Awaitable[Any]
         plain = self.plain.read(body) if self.plain is not None and not query else None
         if plain is not None:
-            answering = self.rpc.call_message(plain)
+            answering = self.rpc.answer_message(plain)
         else:
             request = await self.read(body, query, segments)
             columnar = isinstance(request, pa.RecordBatch)
-            answering = self.rpc.call_columns(request) if columnar else self.rpc.call(request)
+            answering = self.rpc.answer_columns(request) if columnar else self.rpc.answer(request)
             del request
         del body, plain  # the method may wait for long
-        answer = await answering
+        response = await answering
+        lists = self.rpc.lists
+        if lists and self.plain_print is not None and (columns := encoded_lists(response, lists)):
+            return self._print_columns(self.plain_print, response, columns)
+        answer = await self.rpc.encoded(response)
         # Most answers are one of a few: that all was taken.
         return self.short.get(answer) or await self.text(answer)
 
@@ -101,6 +107,13 @@ class Route:
     def _print(self, answer: bytes) -> bytes:
         message = self.rpc.response.FromString(answer)
         return print_json(message, self.pool, self.binding.response_body, self.plain_print)
+
+    def _print_columns(self, plain: Print, response: Any, columns: Mapping[str, Encoded[Any]]) -> bytes:
+        """An answer of which these lists are text as soon as they are asked for it, and the rest is short."""
+        rest = replace(response, **{name: [] for name in columns})
+        message = self.rpc.response.FromString(self.rpc.encode(rest))
+        texts = {self.rpc.lists[name]: items.json for name, items in columns.items()}
+        return print_plain(message, plain, self.binding.response_body, texts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ async def test_what_is_asked_is_what_is_answered(
         assert repr(answer.json[name]) == repr(value)
     reader = JsonReader(library.message("Everything"), library.descriptors.pool, elements_max=100)
     asked = reader.read(answer.body)
-    again = await library.rpc("Search").call(asked)
+    again = await library.rpc("Search").encoded(await library.rpc("Search").answer(asked))
     assert library.message("Everything").FromString(again) == asked
     assert print_json(asked, library.descriptors.pool) == answer.body
 
@@ -74,4 +74,4 @@ _MANY = [
 
 def test_an_answer_may_have_no_fields(library: Library) -> None:
     """google.protobuf.Empty, which betterproto2 shows as None."""
-    assert library.rpc("DeleteBook")._encode(None) == b""
+    assert library.rpc("DeleteBook").encode(None) == b""
