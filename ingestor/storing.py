@@ -182,11 +182,8 @@ class Storing:
         growth = _GROWTH_ROWS if database.column_store is None else _GROWTH_COLUMNS
         policy = FlushPolicy(settings.batch_size, settings.flush_interval.total_seconds(), growth)
 
-        def pressed() -> bool:
-            return journal.full or policy.behind(journal.held_rows, journal.oldest_age_s())
-
         try:
-            self._reader = await database.open_reader(self._address(), limits, pressed)
+            self._reader = await database.open_reader(self._address(), limits, self._busy)
             await self._start_worker(journal, database, policy)
         except StorageError as error:
             await database.close(_ANSWER_S)
@@ -235,6 +232,9 @@ class Storing:
                 await database.purge(self._window_s)
             except StorageError as error:
                 logger.warning("old request ids could not be removed, which is tried again: {}", error)
+
+    def _busy(self) -> bool:
+        return self._worker is not None and self._worker.busy
 
     def _stored_to(self) -> int:
         return NOTHING if self._worker is None else self._worker.stored_to

@@ -15,7 +15,8 @@ import asyncio
 import os
 import statistics
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 import uvloop
 from benchmarks import micro
@@ -24,10 +25,10 @@ from benchmarks.durability import answered_steadily, synced_steadily
 from benchmarks.end_to_end import SERVICE, cases, committed_per_second, copy_batches, raw_copy_per_second
 from benchmarks.grpc_client import UnaryConnection
 from benchmarks.http_client import HttpConnection
-from benchmarks.loading import Load
+from benchmarks.loading import Beside, Load, beside, nothing
 from benchmarks.processes import echo, embedded_server, fresh_database, ingestor
-from benchmarks.querying import filled, read, stored_per_second
-from benchmarks.tailing import beside_readers
+from benchmarks.querying import asking, filled, read
+from benchmarks.tailing import stopped
 from benchmarks.transcoding import costs
 from benchmarks.workload import Workload
 from rich.console import Console
@@ -201,33 +202,22 @@ async def query(console: Console, name: str, server: str, options: argparse.Name
     console.print(table)
     case = cases(options.rows)[0]
     bodies = await asyncio.to_thread(case.bodies, case.workload)
-    pauses = {"nobody reads": None, "both asked each second": 1.0, "asked without a pause": 0.0}
-    times: dict[float | None, list[tuple[float, float]]] = {pause_s: [] for pause_s in pauses.values()}
-
-    async def storing(pause_s: float | None) -> float:
-        seconds = _READING_TURNS * options.seconds
-        per_second, asked = await stored_per_second(
-            server, case, bodies, rows=rows, seconds=seconds, pause_s=pause_s
+    asked: dict[str, list[tuple[float, float]]] = {"both asked each second": [], "asked without a pause": []}
+    console.print(f"{name}: storing while both are asked ...")
+    async with filled(server, rows) as url, ingestor(url) as ports:
+        contenders: dict[str, Beside] = {"nobody reads": nothing}
+        contenders |= {
+            what: partial(asking, ports[1], pause_s, asked[what])
+            for what, pause_s in zip(asked, (1.0, 0.0), strict=True)
+        }
+        loads = await beside(
+            ports[1], case.target(ports, bodies), _seconds(options), options.runs, contenders
         )
-        times[pause_s] += asked
-        return per_second
-
-    measured = await _alternating(
-        options.runs, *(lambda pause_s=pause_s: storing(pause_s) for pause_s in pauses.values())
-    )
-    table = _table(
-        f"{case.name}, {name}, committed (metrics a second; milliseconds)",
-        *("while", "metrics/s", "ratio", "asked", "a day", "the catalogue"),
-    )
-    for (what, pause_s), per_second in zip(pauses.items(), measured, strict=True):
-        asked = (statistics.median(each) * 1e3 for each in zip(*times[pause_s], strict=True))
-        table.add_row(
-            what,
-            f"{per_second:,.0f}",
-            f"{per_second / measured[0]:.2f}",
-            f"{len(times[pause_s])}" if times[pause_s] else "",
-            *(f"{took_ms:.0f}" for took_ms in asked),
-        )
+    console.print(_beside_table(f"{case.name}, {name}", loads))
+    table = _table("meanwhile (milliseconds)", "", "asked", "a day", "the catalogue")
+    for what, took_s in asked.items():
+        medians = (statistics.median(each) * 1e3 for each in zip(*took_s, strict=True))
+        table.add_row(what, f"{len(took_s)}", *(f"{took_ms:.0f}" for took_ms in medians))
     console.print(table)
 
 
@@ -235,31 +225,41 @@ async def tail(console: Console, name: str, server: str, options: argparse.Names
     """What readers of what is being stored cost, who have stopped reading."""
     case = cases(options.rows // 4)[0]
     bodies = await asyncio.to_thread(case.bodies, case.workload)
-    counts = {"nobody watches": 0, "one has stopped reading": 1}
-    loads: dict[int, list[Load]] = {readers: [] for readers in counts.values()}
     console.print(f"{name}: tails ...")
-    for turn in range(options.runs):
-        for readers in list(loads) if turn % 2 else reversed(loads):
-            load = await beside_readers(server, case, bodies, _READING_TURNS * options.seconds, readers)
-            loads[readers].append(load)
-            console.print(f"  {readers}: {load.per_second:,.0f} metrics/s, {load.cpu_us:.3f} us each")
+    async with fresh_database(server) as url, ingestor(url) as ports:
+        contenders: dict[str, Beside] = {
+            "nobody watches": nothing,
+            "one has stopped reading": partial(stopped, ports[1], 1),
+        }
+        loads = await beside(
+            ports[1], case.target(ports, bodies), _seconds(options), options.runs, contenders
+        )
+    console.print(_beside_table(f"{case.name}, {name}", loads))
+
+
+def _seconds(options: argparse.Namespace) -> float:
+    """How long each contender's turn is measured."""
+    return _READING_TURNS * float(options.seconds)
+
+
+def _beside_table(title: str, loads: Mapping[str, list[Load]]) -> Table:
+    """The first is what the others are compared with."""
+    first = next(iter(loads.values()))
     table = _table(
-        f"{case.name}, {name}, committed (ratios: median, least to most of {options.runs} pairs)",
+        f"{title}, committed (ratios: of the medians, least to most of {len(first)} pairs)",
         *("while", "metrics/s", "ratio", "CPU of the server (us a row)", "ratio", "memory (MB)"),
     )
-    for what, readers in counts.items():
-        rates, costs_us = (
-            [getattr(load, field) for load in loads[readers]] for field in ("per_second", "cpu_us")
-        )
+    for what, each in loads.items():
+        rates, costs_us = ([getattr(load, field) for load in each] for field in ("per_second", "cpu_us"))
         table.add_row(
             what,
             f"{statistics.median(rates):,.0f}",
-            _ratios(rates, [load.per_second for load in loads[0]]),
+            _ratios(rates, [load.per_second for load in first]),
             f"{statistics.median(costs_us):.3f}",
-            _ratios(costs_us, [load.cpu_us for load in loads[0]]),
-            f"{max(load.memory_bytes for load in loads[readers]) / 1e6:.0f}",
+            _ratios(costs_us, [load.cpu_us for load in first]),
+            f"{max(load.memory_bytes for load in each) / 1e6:.0f}",
         )
-    console.print(table)
+    return table
 
 
 def _ratios(ours: list[float], theirs: list[float]) -> str:

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# How long a commit may take of a worker that keeps up.
-_COMMIT_S = 0.25
-
 
 @dataclass(frozen=True, slots=True)
 class FlushPolicy:
@@ -36,11 +33,6 @@ class FlushPolicy:
         if rows >= self.batch_size or pressed:
             return 0.0
         return max(0.0, self.flush_interval_s - age_s)
-
-    def behind(self, held_rows: int, oldest_age_s: float) -> bool:
-        """Whether storing does not keep up: more rows are held than start a flush, and the oldest for longer than
-        until it is due and done. Rows alone say nothing: a batch of them is on its way wherever much is stored."""
-        return held_rows > self.batch_size and oldest_age_s > self.flush_interval_s + _COMMIT_S
 
 
 @dataclass(frozen=True, slots=True)

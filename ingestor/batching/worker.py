@@ -11,10 +11,12 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Protocol
 
 from loguru import logger
 
+from ingestor.batching.duty import Duty
 from ingestor.batching.policy import Backoff, FlushPolicy
 from ingestor.batching.shares import by_service
 from ingestor.errors import CursorElsewhere, JournalProblem, SchemaProblem, StorageUnavailable, without_values
@@ -24,6 +26,8 @@ from ingestor.telemetry import Telemetry
 _BACKOFF = Backoff()
 # An attempt that takes longer is told to whoever asks whether we are ready.
 _SLOW_S = 10.0
+# Of the time. A few percent less than with as much load as two cores take, database and clients included.
+_BUSY = 0.5
 # How long a cancelled attempt may take to end.
 _GRACE_S = 5.0
 
@@ -92,6 +96,7 @@ class BatchWorker:
         self._backoff = backoff
         self._chance = chance
         self._clock = clock
+        self._duty = Duty(clock)
         self._task: asyncio.Task[None] | None = None
         self._failure: str | None = None
         self._death: str | None = None
@@ -119,6 +124,11 @@ class BatchWorker:
     def death(self) -> str | None:
         """Why nothing will be stored any more, whatever the database does; None as long as all is well."""
         return self._death
+
+    @property
+    def busy(self) -> bool:
+        """Whether full batches are being stored for most of the time, so that there is little left for others."""
+        return self._duty.share > _BUSY
 
     def start_batch_processing(self) -> None:
         """Starts the worker on the running loop."""
@@ -280,7 +290,9 @@ class BatchWorker:
         self._attempt_since_s = started = self._clock()
         rows = delivery.batch.rows
         try:
-            outcome = await self._repository.bulk_insert_metrics(delivery)
+            # Small ones are as long on their way where the database is far, and cost it little.
+            with self._duty.done() if rows >= self._policy.batch_size else nullcontext():
+                outcome = await self._repository.bulk_insert_metrics(delivery)
         except SchemaProblem as error:
             self._fails(str(error))
             logger.bind(rows=rows, sqlstate=error.sqlstate).error(

@@ -33,9 +33,8 @@ class Serving(BaseModel):
         default=0.1,
         ge=0.01,
         le=1.0,
-        description="what all queries together get of the time while storing does not keep up (over BATCH_SIZE"
-        " metrics wait, for longer than FLUSH_INTERVAL and 0.25 s, or there is no room); 1: queries wait for"
-        " nothing",
+        description="what all queries together get of the time while storing is busy (batches of BATCH_SIZE or"
+        " more are under way for over half of the time); 1: queries wait for nothing",
     )
     connections_max: int = Field(
         default=1_000,

@@ -123,15 +123,15 @@ class Database:
             return purged + await self._cursors.purge(_PURGED_MAX)
 
     async def open_reader(
-        self, url: str, limits: ReadLimits, pressed: Callable[[], bool] = bool
+        self, url: str, limits: ReadLimits, busy: Callable[[], bool] = bool
     ) -> DatabaseReader:
-        """A reader with connections of its own, which end with this database's; it gives way while it is `pressed`.
+        """A reader with connections of its own, which end with this database's; it gives way while it is `busy`.
         Raises StorageError."""
         schema = None
         if self.facts.timescaledb is not None:
             with storage_errors():
                 schema = str(await self.transactions.execute(_TIMESCALEDB_SCHEMA))
-        self._reader = await DatabaseReader.open(url, limits, pressed, timescaledb_schema=schema)
+        self._reader = await DatabaseReader.open(url, limits, busy, timescaledb_schema=schema)
         return self._reader
 
     def move(self, url: str) -> None:

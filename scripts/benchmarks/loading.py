@@ -1,19 +1,22 @@
-"""A server under as much load as it takes, for a set time: what is committed a second, and what that costs."""
+"""A server under as much load as it takes, while this and that goes on beside it: what is committed a second, and
+what that costs."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import aiohttp
 
-from benchmarks.driving import rate
-from benchmarks.end_to_end import Case
+from benchmarks.driving import Target, rate
 
 # Until the queue is as full as it gets, and what was saved for queries is used up.
-_WARM_UP_S = 3.0
+_SETTLE_S = 5.0
+Beside: TypeAlias = Callable[[], AbstractAsyncContextManager[object]]
 
 
 @dataclass(frozen=True)
@@ -25,25 +28,40 @@ class Load:
     memory_bytes: float
 
 
-async def loaded(
-    ports: tuple[int, int],
-    case: Case,
-    bodies: list[bytes],
-    seconds: float,
-    warm: Callable[[], object] = bool,
-) -> Load:
-    """Sends the bodies over and over; `warm` is called as measuring begins. Raises RuntimeError for a failure."""
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{ports[1]}") as http:
-        sending = asyncio.create_task(rate(case.target(ports, bodies), seconds + _WARM_UP_S))
-        await asyncio.sleep(_WARM_UP_S)
-        before, began = await _read(http), time.perf_counter()
-        warm()
-        await asyncio.sleep(seconds)
-        after, took_s = await _read(http), time.perf_counter() - began
+def nothing() -> AbstractAsyncContextManager[object]:
+    """Beside which nothing goes on."""
+    return nullcontext()
+
+
+async def beside(
+    http_port: int, target: Target, seconds: float, turns: int, contenders: dict[str, Beside]
+) -> dict[str, list[Load]]:
+    """Sends what the target has over and over; what goes on meanwhile changes every so many seconds, there and
+    back, so that all have one server, one table and the machine's moods in common. Raises RuntimeError for a
+    failure."""
+    loads: dict[str, list[Load]] = {name: [] for name in contenders}
+    lasting_s = turns * len(contenders) * (_SETTLE_S + seconds) + 2 * _SETTLE_S
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{http_port}") as http:
+        sending = asyncio.create_task(rate(target, lasting_s))
+        await asyncio.sleep(_SETTLE_S)
+        for turn in range(turns):
+            for name in list(contenders) if turn % 2 else reversed(contenders):
+                async with contenders[name]():
+                    await asyncio.sleep(_SETTLE_S)
+                    loads[name].append(await _measured(http, seconds))
+                if sending.done():
+                    break
         await sending
+    return loads
+
+
+async def _measured(http: aiohttp.ClientSession, seconds: float) -> Load:
+    before, began = await _read(http), time.perf_counter()
+    await asyncio.sleep(seconds)
+    after, took_s = await _read(http), time.perf_counter() - began
     rows = after["ingestor_metrics_committed_total"] - before["ingestor_metrics_committed_total"]
     cpu_s = after["process_cpu_seconds_total"] - before["process_cpu_seconds_total"]
-    return Load(rows / took_s, cpu_s / rows * 1e6, after["process_resident_memory_bytes"])
+    return Load(rows / took_s, cpu_s / max(rows, 1) * 1e6, after["process_resident_memory_bytes"])
 
 
 async def _read(http: aiohttp.ClientSession) -> dict[str, float]:

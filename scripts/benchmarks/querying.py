@@ -16,9 +16,7 @@ import asyncpg
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.end_to_end import Case
-from benchmarks.loading import loaded
-from benchmarks.processes import fresh_database, ingestor
+from benchmarks.processes import fresh_database
 from ingestor.model import Delivery, MetricBatch
 from ingestor.model.batch import SCHEMA
 from ingestor.storage.opening import open_database
@@ -77,21 +75,18 @@ async def read(port: int) -> Read:
     return Read(statistics.median(days) * 1e3, statistics.median(pages) * 1e3)
 
 
-async def stored_per_second(
-    server: str, case: Case, bodies: list[bytes], *, rows: int, seconds: float, pause_s: float | None
-) -> tuple[float, list[tuple[float, float]]]:
-    """Metrics a second into such a database, while both queries are asked with so long a pause between them; None
-    for none. And how many seconds both took, each time."""
-    asked: list[tuple[float, float]] = []
-    async with filled(server, rows) as url, ingestor(url) as ports:
-        reading = None if pause_s is None else asyncio.create_task(_loop(ports[1], pause_s, asked))
-        load = await loaded(ports, case, bodies, seconds, warm=asked.clear)
-        if reading is not None:
-            if reading.done():
-                await reading  # raises what ended it
-            reading.cancel()
-            await asyncio.wait({reading})
-    return load.per_second, asked
+@asynccontextmanager
+async def asking(port: int, pause_s: float, asked: list[tuple[float, float]]) -> AsyncIterator[None]:
+    """Asks both with so long a pause between them, and notes how many seconds both took, each time. Raises what
+    ended it."""
+    reading = asyncio.create_task(_loop(port, pause_s, asked))
+    try:
+        yield
+    finally:
+        if reading.done():
+            await reading
+        reading.cancel()
+        await asyncio.wait({reading})
 
 
 async def _loop(port: int, pause_s: float, asked: list[tuple[float, float]]) -> None:

@@ -7,21 +7,11 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from benchmarks.end_to_end import Case
-from benchmarks.loading import Load, loaded
-from benchmarks.processes import fresh_database, ingestor
-
 _RECEIVED_BYTES = 4_096
 
 
-async def beside_readers(server: str, case: Case, bodies: list[bytes], seconds: float, readers: int) -> Load:
-    """Storing while so many have stopped reading."""
-    async with fresh_database(server) as url, ingestor(url) as ports, _stopped(ports[1], readers):
-        return await loaded(ports, case, bodies, seconds)
-
-
 @asynccontextmanager
-async def _stopped(port: int, readers: int) -> AsyncIterator[None]:
+async def stopped(port: int, readers: int) -> AsyncIterator[None]:
     """So many that are answered, and leave it lying."""
     loop = asyncio.get_running_loop()
     sockets = []

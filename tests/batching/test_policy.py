@@ -36,21 +36,6 @@ def test_a_batch_that_was_held_up_grows() -> None:
     assert FlushPolicy(5, 1.0, growth=10).rows_max == 50
 
 
-@pytest.mark.parametrize(
-    ("held_rows", "oldest_age_s", "behind"),
-    [
-        (0, 0.0, False),
-        (5, 99.0, False),  # what is as much as starts a flush is on its way
-        (50_000, 0.1, False),  # one large request, just taken
-        (10, 1.25, False),
-        (6, 1.26, True),
-    ],
-)
-def test_behind(held_rows: int, oldest_age_s: float, *, behind: bool) -> None:
-    """More than a batch, and for longer than until a flush is due and done: neither alone."""
-    assert POLICY.behind(held_rows, oldest_age_s) is behind
-
-
 def test_backoff_doubles_up_to_its_bound() -> None:
     """Without chance: half of 0.1, 0.2, 0.4 ... 5 s."""
     delays = [Backoff().delay_s(failures, 0.0) for failures in (1, 2, 3, 6, 7, 1000)]

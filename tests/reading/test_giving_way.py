@@ -35,7 +35,7 @@ class World:
     """A clock that moves by sleep and work alone, and whether metrics wait."""
 
     now_s: float = 0.0
-    pressed: bool = True
+    busy: bool = True
     slept_s: float = 0.0
     relieved_at_s: float = float("inf")
     way: GivingWay = field(init=False)
@@ -46,7 +46,7 @@ class World:
     def made(self, share: float) -> GivingWay:
         return GivingWay(
             share,
-            lambda: self.pressed and self.now_s < self.relieved_at_s,
+            lambda: self.busy and self.now_s < self.relieved_at_s,
             clock=lambda: self.now_s,
             sleep=self.sleep,
         )
@@ -87,11 +87,11 @@ async def test_a_page_of_charts_does_not_wait() -> None:
 
 
 async def test_nobody_waits_while_no_metrics_do() -> None:
-    world = World(pressed=False)
+    world = World(busy=False)
     for _ in range(100):
         await world.ask(1.0)
     assert world.slept_s == 0
-    world.pressed = True
+    world.busy = True
     await world.ask(0.05)
     # What was asked before is not held against anybody.
     assert world.slept_s == 0
@@ -192,7 +192,7 @@ async def test_nobody_passes_those_who_wait() -> None:
         await awake.wait()
         world.now_s += seconds
 
-    world.way = GivingWay(0.1, lambda: world.pressed, clock=lambda: world.now_s, sleep=sleep)
+    world.way = GivingWay(0.1, lambda: world.busy, clock=lambda: world.now_s, sleep=sleep)
     await world.ask(1.2)
 
     async def ask(name: str) -> None:
@@ -201,7 +201,7 @@ async def test_nobody_passes_those_who_wait() -> None:
 
     first = asyncio.create_task(ask("first"))
     await asyncio.sleep(0)
-    world.pressed = False
+    world.busy = False
     second = asyncio.create_task(ask("second"))
     await asyncio.sleep(0)
     assert not second.done()

@@ -21,7 +21,7 @@ from ingestor.storage.reading.giving_way import GivingWay
 from ingestor.storage.transactions import Connection, Pool, leave_as_it_is
 
 ResultT = TypeVar("ResultT")
-Pressed = Callable[[], bool]
+Busy = Callable[[], bool]
 
 _RETRY_AFTER_S = 1.0
 # How much longer than the server itself we wait for it to end a statement, or to take one back.
@@ -32,7 +32,7 @@ _WAITING_MAX = 100
 @dataclass(frozen=True, slots=True)
 class ReadLimits:
     """`connections` at once, each statement for `timeout_s` seconds; who finds none free waits `wait_s`. `share` is
-    what questions get of the time while storing does not keep up."""
+    what questions get of the time while storing is busy."""
 
     connections: int = 4
     timeout_s: float = 10.0
@@ -43,22 +43,22 @@ class ReadLimits:
 class ReadConnections:
     """Some of them, made as they are needed. `close` them in the end."""
 
-    def __init__(self, pool: Pool, limits: ReadLimits, pressed: Pressed) -> None:
+    def __init__(self, pool: Pool, limits: ReadLimits, busy: Busy) -> None:
         self._pool = pool
-        self._way = GivingWay(limits.share, pressed)
+        self._way = GivingWay(limits.share, busy)
         self._limits = limits
         self._free = asyncio.Semaphore(limits.connections)
         self._waiting = 0
         self._given_back: set[asyncio.Task[None]] = set()
 
     @classmethod
-    async def open(cls, url: str, limits: ReadLimits, pressed: Pressed) -> ReadConnections:
-        """To the database at this address; connects to it when something is asked. `pressed` says whether
-        storing does not keep up."""
+    async def open(cls, url: str, limits: ReadLimits, busy: Busy) -> ReadConnections:
+        """To the database at this address; connects to it when something is asked. `busy` says whether
+        storing is."""
         pool = await asyncpg.create_pool(
             url, min_size=0, max_size=limits.connections, reset=leave_as_it_is, **_terms(limits)
         )
-        return cls(pool, limits, pressed)
+        return cls(pool, limits, busy)
 
     def move(self, url: str) -> None:
         """The same database is at another address from now on."""

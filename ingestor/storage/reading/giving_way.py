@@ -1,4 +1,4 @@
-"""Lets those who store go first: while storing does not keep up, questions together get a set share of the time.
+"""Lets those who store go first: while storing is busy, questions together get a set share of the time.
 
 A few asked at once don't wait: what nobody used of the share is kept for them, up to a second. Questions are never
 stopped for it once they are asked; one that would wait for long is refused, and told for how long.
@@ -29,18 +29,18 @@ _WAIT_MIN_S = 0.001
 
 
 class GivingWay:
-    """`share` of the time is for questions, 1 for all of it, while `pressed` says that storing is behind."""
+    """`share` of the time is for questions, 1 for all of it, while `busy` says that storing is."""
 
     def __init__(
         self,
         share: float,
-        pressed: Callable[[], bool],
+        busy: Callable[[], bool],
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._share = share
-        self._pressed = pressed
+        self._busy = busy
         self._clock = clock
         self._sleep = sleep
         self._line = asyncio.Lock()
@@ -75,8 +75,8 @@ class GivingWay:
         finally:
             self._under_way.remove(began_s)
             self._count()
-            # While storing keeps up, questions use up what was saved, and owe nothing.
-            least_s = -_OWED_MAX_S if self._pressed() else min(0.0, self._saved_s)
+            # While there is little to store, questions use up what was saved, and owe nothing.
+            least_s = -_OWED_MAX_S if self._busy() else min(0.0, self._saved_s)
             self._saved_s = max(least_s, self._saved_s - (self._clock() - began_s))
 
     def _wait_s(self) -> float:
@@ -84,13 +84,13 @@ class GivingWay:
         self._count()
         now_s = self._counted_at_s
         left_s = self._saved_s - sum(max(now_s - began_s, _BEGUN_S) for began_s in self._under_way)
-        if left_s >= 0 or self._share >= 1 or not self._pressed():
+        if left_s >= 0 or self._share >= 1 or not self._busy():
             return 0.0
         return min(-left_s, _OWED_MAX_S) / self._share
 
     def _refusal(self, wait_s: float) -> Overloaded:
         msg = (
-            f"storing does not keep up, and queries together get {self._share * 100:g}% of the time meanwhile"
+            f"much is being stored, and queries together get {self._share * 100:g}% of the time meanwhile"
             " (QUERY_SHARE): ask for less, or later"
         )
         return Overloaded(msg, wait_s)

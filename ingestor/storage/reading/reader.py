@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ingestor.errors import FieldViolation, Invalid
 from ingestor.model.questions import MetricPoints, MetricQuestion, SeriesQuestion, StoredSeries
 from ingestor.storage.reading import queries
-from ingestor.storage.reading.connections import Pressed, ReadConnections, ReadLimits
+from ingestor.storage.reading.connections import Busy, ReadConnections, ReadLimits
 from ingestor.storage.transactions import Connection
 
 # A text that the database's encoding lacks.
@@ -39,14 +39,14 @@ class DatabaseReader:
 
     @classmethod
     async def open(
-        cls, url: str, limits: ReadLimits, pressed: Pressed, *, timescaledb_schema: str | None
+        cls, url: str, limits: ReadLimits, busy: Busy, *, timescaledb_schema: str | None
     ) -> DatabaseReader:
         """The database at this address; `timescaledb_schema` is that of the extension's functions, where it is.
-        `pressed` says whether storing does not keep up: then questions had better wait."""
+        `busy` says whether storing is: then questions had better wait."""
         bucket = queries.DATE_BIN
         if timescaledb_schema is not None:
             bucket = queries.TIME_BUCKET.format(schema=timescaledb_schema)
-        return cls(await ReadConnections.open(url, limits, pressed), bucket)
+        return cls(await ReadConnections.open(url, limits, busy), bucket)
 
     def move(self, url: str) -> None:
         """The same database is at another address from now on."""
