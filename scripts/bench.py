@@ -40,6 +40,8 @@ _UNARY_BODIES = 20_000
 _TURN_REQUESTS, _TURNS_A_RUN = 8_000, 3
 # Of the seconds of a run of single metrics: what is saved for queries, and what waits, must not decide.
 _READING_TURNS = 3
+# With room on disk more is sent than plain PostgreSQL stores, and costs the time to store it.
+_JOURNAL = "memory"
 _CONTENDERS = {
     "gRPC": ("stock grpclib echo", "grpcio.aio echo"),
     "HTTP": ("bare aiohttp echo",),
@@ -204,7 +206,7 @@ async def query(console: Console, name: str, server: str, options: argparse.Name
     bodies = await asyncio.to_thread(case.bodies, case.workload)
     asked: dict[str, list[tuple[float, float]]] = {"both asked each second": [], "asked without a pause": []}
     console.print(f"{name}: storing while both are asked ...")
-    async with filled(server, rows) as url, ingestor(url) as ports:
+    async with filled(server, rows) as url, ingestor(url, JOURNAL=_JOURNAL) as ports:
         contenders: dict[str, Beside] = {"nobody reads": nothing}
         contenders |= {
             what: partial(asking, ports[1], pause_s, asked[what])
@@ -226,7 +228,7 @@ async def tail(console: Console, name: str, server: str, options: argparse.Names
     case = cases(options.rows // 4)[0]
     bodies = await asyncio.to_thread(case.bodies, case.workload)
     console.print(f"{name}: tails ...")
-    async with fresh_database(server) as url, ingestor(url) as ports:
+    async with fresh_database(server) as url, ingestor(url, JOURNAL=_JOURNAL) as ports:
         contenders: dict[str, Beside] = {
             "nobody watches": nothing,
             "one has stopped reading": partial(stopped, ports[1], 1),
