@@ -30,7 +30,7 @@ class Serving(BaseModel):
         default=timedelta(seconds=10), description="how long a query may take at most"
     )
     query_share: float = Field(
-        default=0.1,
+        default=0.05,
         ge=0.01,
         le=1.0,
         description="what all queries together get of the time while storing is busy (batches of BATCH_SIZE or"

@@ -16,7 +16,7 @@ from ingestor.errors import Overloaded
 # A page of a dozen charts is some hundreds of milliseconds.
 _SAVED_MAX_S = 1.0
 # One long question would otherwise shut out all others for minutes.
-_OWED_MAX_S = 2.0
+_OWED_MAX_S = 1.0
 _PATIENCE_S = 5.0
 # Whoever would wait for longer than that is refused sooner, but not for what may be over in a moment.
 _SURE_S = 1.0
