@@ -27,6 +27,7 @@ def test_what_was_not_committed_does_not_count() -> None:
     """Dead letters, and requests that had been stored before."""
     assert dict(by_service(delivery(), Outcome(dead=[DeadRow(4, None, "bad")]))) == {"a": 2, "b": 2}
     assert dict(by_service(delivery(), Outcome(duplicates=[1]))) == {"a": 1, "b": 1}
+    assert dict(by_service(delivery(), Outcome(duplicates=[0]))) == {"a": 2, "b": 1}
     assert dict(by_service(delivery(), Outcome(dead=[DeadRow(0, None, "bad")], duplicates=[1]))) == {"b": 1}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from loguru import logger
@@ -14,6 +15,7 @@ from ingestor.journal import MemoryJournal
 from ingestor.model import Ack, DeadRow, Delivery, Entry, MetricBatch, Outcome, Placed, Request
 from ingestor.telemetry import Telemetry
 from tests.journal.contract import MANY, batch, limits
+from tests.journal.disk_kit import opened
 
 QUICK = Backoff(first_s=0.001, most_s=0.002)
 
@@ -75,6 +77,8 @@ def value(telemetry: Telemetry, name: str) -> float:
 async def stop(journal: MemoryJournal, worker: BatchWorker) -> None:
     journal.close()
     assert await worker.drain(10)
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == {asyncio.current_task()}  # nothing goes on
 
 
 async def test_a_full_batch_does_not_wait_for_the_ticker() -> None:
@@ -187,6 +191,44 @@ async def test_what_the_database_has_not_is_read_again_in_order() -> None:
     assert journal.held_rows == 0
     assert value(telemetry, "ingestor_journal_rewinds_total") == 2
     assert value(telemetry, "ingestor_metrics_committed_total") == 50
+
+
+async def test_what_the_database_has_already_is_not_stored_again() -> None:
+    """A cursor ahead of us: what lies before it counts as committed, and storing goes on behind it. Who reads the
+    log is told where it was looked for and found."""
+    told: list[dict[str, object]] = []
+    sink = logger.add(lambda message: told.append(message.record["extra"]), level="WARNING")
+    repository = ScriptedRepository(CursorElsewhere(2))
+    repository.gate.clear()
+    journal, worker, telemetry = make(repository, size=6)
+    for number in range(6):
+        await journal.offer(batch(1, float(number)), Ack.QUEUED)
+    await asyncio.wait_for(repository.entered.wait(), 10)
+    repository.gate.set()
+    await stop(journal, worker)
+    logger.remove(sink)
+    assert told == [{"expected": 0, "found": 2, "metrics": -2}]
+    assert [(each.after, each.position) for each in repository.deliveries] == [(2, 6)]
+    assert repository.stored == [[2.0, 3.0, 4.0, 5.0]]
+    assert (worker.stored_to, value(telemetry, "ingestor_metrics_committed_total")) == (6, 6)
+    assert value(telemetry, "ingestor_metrics_received_total") == 6
+
+
+async def test_what_the_database_lost_is_received_once_more(tmp_path: Path) -> None:
+    """A restored database: what it had is stored again and counted twice, on both sides of the books."""
+    repository = ScriptedRepository(Outcome(), CursorElsewhere(0))
+    telemetry = Telemetry()
+    async with opened(tmp_path, retention_s=1000, on_taken=telemetry.received.inc) as (journal, _):
+        worker = BatchWorker(journal, repository, FlushPolicy(1, 1000), telemetry, backoff=QUICK)
+        worker.start_batch_processing()
+        await journal.offer(batch(2, 1.0), Ack.COMMITTED)
+        await journal.offer(batch(3, 2.0), Ack.COMMITTED)
+        journal.close()
+        assert await worker.drain(10)
+        assert journal.held_rows == 0
+    assert sum(repository.stored, []) == [1.0, 1.0, 2.0, 2.0, 2.0]  # noqa: RUF017 - two short lists
+    for name in ("received", "committed"):
+        assert value(telemetry, f"ingestor_metrics_{name}_total") == 7
 
 
 async def test_requests_keep_their_rows_in_a_delivery() -> None:

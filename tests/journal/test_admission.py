@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import NamedTuple
 
 import pytest
 
-from ingestor.errors import Invalid, Overloaded, Unavailable
+from ingestor.errors import UNTAKEN, Invalid, Overloaded, Unavailable
 from ingestor.journal.admission import Admission, QueueLimits
 from tests.journal.contract import MANY, turns
 
@@ -124,8 +125,9 @@ async def test_nobody_is_let_in_after_the_end() -> None:
     house.door.close()
     house.room = 5
     house.door.room_made()
-    with pytest.raises(Unavailable, match="nothing was taken"):
+    with pytest.raises(Unavailable, match="nothing was taken") as refused:
         await waiting
+    assert refused.value.retry_after_s == 1.0
     with pytest.raises(Unavailable, match="nothing was taken"):
         await house.door.enter(Guest(1))
     house.door.close()
@@ -144,3 +146,36 @@ async def test_who_is_let_in_is_in_whatever_comes_next() -> None:
     await waiting
     await asyncio.sleep(0.02)
     assert (house.inside, house.door.pressed) == ([1], False)
+
+
+async def test_room_in_the_moment_in_which_time_is_up() -> None:
+    """Who was let in is not refused any more, nor does he press."""
+    house = House(0, wait_s=0.01)
+    loop = asyncio.get_running_loop()
+
+    def make_room() -> None:
+        house.room = 1
+        house.door.room_made()
+
+    loop.call_later(0.01, make_room)
+    waiting = house.comes(1)
+    await turns()
+    loop.call_soon(time.sleep, 0.02)  # so that both are due in one turn of the loop, this first
+    await waiting
+    assert (house.inside, house.door.pressed) == ([1], False)
+
+
+async def test_who_gives_up_is_told_whether_he_was_taken() -> None:
+    """Room in the same moment takes him, and then nobody may say that he was not."""
+    house = House(0)
+    taken, untaken = house.comes(1), house.comes(2)
+    await turns()
+    house.room = 1
+    house.door.room_made()
+    taken.cancel()
+    untaken.cancel()
+    for task, told in ((taken, ()), (untaken, (UNTAKEN,))):
+        with pytest.raises(asyncio.CancelledError) as cancelled:
+            await task
+        assert cancelled.value.args == told
+    assert house.inside == [1]

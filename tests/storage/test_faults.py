@@ -53,6 +53,7 @@ def test_each_sqlstate_is_somebodys_fault(state: str, kind: Kind) -> None:
         (error_of("23514", "keine Partition von Relation", table_name="metrics"), SchemaProblem),
         (error_of("23514", "violates", table_name="metrics", constraint_name="small"), RowsRefused),
         (error_of("23514", "a trigger's", constraint_name=""), RowsRefused),
+        (error_of("22001", "too long", table_name="metrics"), RowsRefused),
         (error_of("23502", "null value", table_name="metrics", column_name="region"), SchemaProblem),
         (error_of("23502", "null value", table_name="metrics", column_name="value"), RowsRefused),
         (error_of("23502", "null value", table_name="label_sets", column_name="labels"), RowsRefused),
@@ -84,6 +85,26 @@ def test_a_schemas_fault_says_what_to_do() -> None:
     assert str(classify(error_of("3D000", hint="ask"))).startswith("no (create the database, or name another")
     assert str(classify(error_of("0A000", hint="ask\nor don't"))) == "no (ask)"
     assert str(classify(error_of("0A000"))) == "no"
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (error_of("22P03"), "give the column back its type"),
+        (error_of("42804"), "give the column back its type"),
+        (error_of("23502", column_name="region"), "give the column a DEFAULT"),
+        (error_of("23514", table_name="metrics"), "attach it if there is a table with its name"),
+        (error_of("42P01"), "bring it back under its name"),
+        (error_of("42703"), "bring it back under its name"),
+        (error_of("42883"), "with the arguments that the migrations gave it"),
+        (error_of("42501"), "`ingestor check` says what to GRANT"),
+        (error_of("28P01"), "check the password in DATABASE_URL"),
+        (error_of("28000"), "pg_hba.conf"),
+    ],
+)
+def test_what_can_be_mended_is_told_with_the_remedy(error: asyncpg.PostgresError, advice: str) -> None:
+    """Which SQLSTATE it is tells an operator nothing, what to do about it does."""
+    assert advice in str(classify(error))
 
 
 def test_what_a_database_raises_inside_becomes_the_domains_error() -> None:
@@ -147,4 +168,5 @@ def test_a_description_is_one_line_and_never_empty() -> None:
     error = asyncpg.CheckViolationError("violates constraint\nDETAIL:  Failing row contains (secret)")
     assert describe(error) == "violates constraint"
     assert describe(TimeoutError()) == "TimeoutError"
+    assert describe(PermissionError(errno.EPERM, "connect to 10.0.0.1")) == "operation not permitted"
     assert describe(OSError(0, "nobody knows")) == "[Errno 0] nobody knows"
