@@ -3,8 +3,8 @@
 Pure: it touches no file and knows no order. It refuses whatever a checksum doesn't vouch for, and believes no
 length before that.
 
-All numbers are little-endian; header and frames are multiples of 8 bytes long, so that Arrow finds its buffers
-aligned.
+All numbers are little-endian; header and frames are multiples of 8 bytes long (as Arrow's messages are), so that
+Arrow finds its buffers aligned.
 
 Header (88 bytes), at the beginning of each file:
 
@@ -116,7 +116,6 @@ class HeaderProblem(Exception):
     don't begin as ours do."""
 
     def __init__(self, *, newer: int = 0, foreign: bool = False) -> None:
-        super().__init__(f"format version {newer}" if newer else "no header")
         self.newer = newer
         self.foreign = foreign
 
@@ -144,7 +143,7 @@ def decode_header(data: bytes) -> Header:
             foreign=any(byte not in (0, ours) for byte, ours in zip(data, MAGIC, strict=False))
         )
     _, version, size = _VERSION.unpack_from(data)
-    if not HEADER_BYTES <= size <= min(len(data), HEADER_BYTES_MAX):
+    if not HEADER_BYTES <= size <= len(data):
         raise HeaderProblem
     if crc32(data[: size - 4]) != _CRC.unpack_from(data, size - 4)[0]:
         raise HeaderProblem
@@ -162,7 +161,7 @@ def encode_entry(
     taken_at_us: int,
     *,
     requests: Sequence[Placed] = (),
-    number: int = 0,
+    number: int,
 ) -> bytes:
     """One entry's frame."""
     body = batch.columns.serialize()
@@ -184,10 +183,8 @@ def _frame(
     if size > FRAME_BYTES_MAX:
         msg = f"an entry of {size} bytes is more than a journal's frame holds ({FRAME_BYTES_MAX})"
         raise ValueError(msg)
-    padding = bytes(-size % ALIGNMENT_BYTES)
-    payload_crc = crc32(padding, crc32(body, crc32(meta, seed)))
-    rest = _REST.pack(payload_crc, len(body) + len(padding), len(meta), *facts, kind, number)
-    return b"".join((_HEAD.pack(MARKER, crc32(rest, seed)), rest, meta, body, padding))
+    rest = _REST.pack(crc32(body, crc32(meta, seed)), len(body), len(meta), *facts, kind, number)
+    return b"".join((_HEAD.pack(MARKER, crc32(rest, seed)), rest, meta, body))
 
 
 def decode_head(seed: int, data: bytes | memoryview, at: int = 0) -> Head | None:

@@ -48,7 +48,7 @@ class Retention:
                 break
             if segment.passed_at_s is None:
                 segment.passed_at_s = now_s
-        while len(self._segments) > 1 and self._is_over(self._segments[0], now_s):
+        while self._segments and self._is_over(self._segments[0], now_s):
             if not self.drop_oldest(committed):
                 return
 

@@ -138,10 +138,9 @@ def walk(
     window, base, offset = b"", start, start
     while offset < end:
         at = offset - base
-        head = frames.decode_head(seed, window, at)
-        if head is None and len(window) - at < HEAD_BYTES:
+        if len(window) - at < HEAD_BYTES:
             window, base, at = file.read(offset, min(window_bytes, end - offset)), offset, 0
-            head = frames.decode_head(seed, window)
+        head = frames.decode_head(seed, window, at)
         if head is None or offset + head.size_bytes > end:
             found = _search(file, seed, offset + ALIGNMENT_BYTES, end)
             yield Bad(offset, found)

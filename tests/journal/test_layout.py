@@ -16,7 +16,7 @@ import pytest
 from loguru import logger
 
 from ingestor.journal import recovery as recovery_module
-from ingestor.journal.frames import decode_head, encode_entry, seed
+from ingestor.journal.frames import Header, decode_head, decode_header, encode_entry, encode_header, seed
 from ingestor.journal.log import Record, SegmentLog
 from ingestor.journal.parts import Gap
 from ingestor.model import MetricBatch, Request, Row
@@ -140,6 +140,26 @@ def test_what_was_written_once_is_read_for_ever(tmp_path: Path) -> None:
             assert found.requests == given.requests
             assert found.batch.columns.equals(given.batch.columns)
             assert found.batch.label_sets == given.batch.label_sets
+
+
+def test_a_database_that_is_not_known_is_zeros() -> None:
+    """In headers and cursors; and it is read as unknown."""
+    header = Header(JOURNAL, None, 1, 1, 0, 0, 0)
+    data = encode_header(header)
+    assert data[28:44] == cursor(1)[-16:] == bytes(16)
+    assert decode_header(data) == header
+    known = header._replace(database=DATABASE)
+    assert decode_header(encode_header(known)) == known
+
+
+@pytest.mark.parametrize("rows", range(1, 10))
+def test_every_frame_is_a_multiple_of_eight_bytes_long(rows: int) -> None:
+    """Whatever is in it: the next good one is looked for at such places alone."""
+    labels = {number: "x" * number for number in range(rows)}
+    batch = MetricBatch.of_rows([Row(0, "s" * rows, "m", 1.0, number) for number in range(rows)], labels)
+    request = Placed(0, rows, Request("", "r" * rows, b"f" * 16, rows))
+    for requests in ((), (request,)):
+        assert len(encode_entry(seed(JOURNAL), 1, batch, 0, requests=requests, number=0)) % 8 == 0
 
 
 @pytest.fixture
@@ -316,10 +336,10 @@ def test_what_lies_in_damaged_bytes_is_no_frame_only_because_it_looks_like_one(t
     """A caller chooses the values, and might choose those that are a frame's bytes. Without the journal's id its
     checksums are wrong, so it isn't found when the entry around it is damaged."""
     other = UUID(int=1)
-    forged = encode_entry(seed(other), 50, record(50).batch, 0)
+    forged = encode_entry(seed(other), 50, record(50).batch, 0, number=0)
     doubles = struct.unpack(f"<{len(forged) // 8}d", forged)
     carrier = MetricBatch.of_rows([Row(0, "s", "m", each) for each in doubles], {})
-    around = encode_entry(seed(JOURNAL), 2, carrier, 0)
+    around = encode_entry(seed(JOURNAL), 2, carrier, 0, number=0)
     assert around.find(forged) % 8 == 0, "it stands where the search looks"
     assert decode_head(seed(other), around, around.find(forged)) is not None, "and is whole"
     broken = bytes((around[0] ^ 1,)) + around[1:]

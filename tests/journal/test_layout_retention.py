@@ -6,10 +6,12 @@ Whatever isn't committed stays, and what is committed stays for a while, for a d
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+from loguru import logger
 
 from ingestor.journal.log import JournalFull, LogLimits, SegmentLog
 from tests.journal.forgetful_disk import Disk, Fault
@@ -21,6 +23,15 @@ DATABASE, ANOTHER = UUID(int=7), UUID(int=8)
 def broken() -> dict[str, int]:
     """A directory that can't be listed."""
     raise OSError(errno.EIO, "Input/output error")
+
+
+@pytest.fixture
+def warnings() -> Iterator[list[str]]:
+    """What the log says."""
+    told: list[str] = []
+    sink = logger.add(lambda message: told.append(message.record["message"]), level="WARNING")
+    yield told
+    logger.remove(sink)
 
 
 def test_only_the_oldest_files_go_and_only_when_their_time_is_over(tmp_path: Path) -> None:
@@ -195,6 +206,36 @@ def test_a_file_that_can_not_be_removed_is_tried_again(
     disk.fail([])
     log.committed(2)
     assert set(disk.names) == {name(3), name(4)}
+
+
+def test_what_can_not_be_removed_is_told_once_until_it_goes_again(warnings: list[str]) -> None:
+    """Each commit tries anew, and would fill the log."""
+    disk = Disk()
+    log = SegmentLog.open(disk.boot(), ONE_EACH, lambda: 100.0)
+    for position in range(1, 5):
+        log.append([record(position)])
+    read_only = Fault("unlink", 0, errno.EROFS, lasting=True)
+    for committed in (1, 2, 3):
+        disk.fail([read_only])
+        log.committed(committed)
+        log.committed(committed)
+        disk.fail([])
+        log.committed(committed)
+    assert [each.split(":")[0] for each in warnings] == [
+        f"the journal can't surely remove {name(number)}" for number in (1, 2, 3)
+    ]
+
+
+def test_a_removal_that_can_not_be_noted_is_told(warnings: list[str]) -> None:
+    """A power loss may undo it."""
+    disk = Disk()
+    log = SegmentLog.open(disk.boot(), ONE_EACH, lambda: 100.0)
+    for position in (1, 2):
+        log.append([record(position)])
+    disk.fail([Fault("dirsync", 0, errno.EIO)])
+    log.committed(1)
+    assert len(warnings) == 1
+    assert f"can't note that {name(1)} is removed, and will try again" in warnings[0]
 
 
 def test_a_file_that_somebody_else_removed_is_not_missed() -> None:

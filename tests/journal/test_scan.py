@@ -11,8 +11,9 @@ from ingestor.journal import scan as scan_module
 from ingestor.journal.frames import Header
 from ingestor.journal.scan import Scan, first_entry, journal_in
 from ingestor.journal.segments import Bad, Frame, Segment, walk
+from ingestor.model.delivery import Placed, Request
 from tests.journal.forgetful_disk import Disk, OpenFile
-from tests.journal.segment_files import JOURNAL, SEED, cursor, entries_in, entry, name, segment
+from tests.journal.segment_files import JOURNAL, SEED, cursor, entries_in, entry, name, record, segment
 
 ENTRY_BYTES = len(entry(1))
 
@@ -116,6 +117,13 @@ def test_what_should_come_before_the_limit_is_cut_off() -> None:
     assert not scanned(broken(WHOLE, 4))[0].cut_off
     assert scanned(broken(WHOLE, 4), limit=5)[0].scarred, "bad bytes in place of an entry"
     assert not scanned(WHOLE, limit=6)[0].scarred, "it may have been in another file"
+
+
+def test_a_file_is_there_for_no_position_at_first() -> None:
+    """It ends with its header, and behind what was given out before it."""
+    found = Segment(name(1), Header(JOURNAL, None, 1, 5, 4, 0, 0), 88)
+    assert (found.first, found.last, found.empty) == (5, 4, True)
+    assert (found.end, found.headless, found.held_bytes(0)) == (88, False, 0)
 
 
 def test_where_entries_begin_is_remembered_every_64_kib() -> None:
@@ -234,3 +242,7 @@ def test_a_frame_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"an entry of \d+ bytes is more than a journal's frame holds"):
         entry(1)
     assert frames.decode_head(SEED, data) is None
+    monkeypatch.setattr(frames, "FRAME_BYTES_MAX", ENTRY_BYTES)
+    request = Placed(0, 1, Request("", "r", b"", 1))
+    with pytest.raises(ValueError, match="more than a journal's frame holds"):
+        frames.encode_entry(SEED, 1, record(1).batch, 0, requests=(request,), number=0)

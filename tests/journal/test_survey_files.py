@@ -49,7 +49,7 @@ def exported(data_dir: Path, after: int | None) -> tuple[list[int], list[tuple[i
 def rows(position: int, count: int, taken_at_us: int) -> bytes:
     """An entry of more than one row."""
     batch = MetricBatch.of_rows([Row(0, "s", "m", float(position))] * count, {})
-    return frames.encode_entry(SEED, position, batch, taken_at_us)
+    return frames.encode_entry(SEED, position, batch, taken_at_us, number=0)
 
 
 def broken(data: bytes, *positions: int) -> bytes:
