@@ -45,9 +45,9 @@ class Commits:
         return len(self._due)
 
     def add(self, position: int, first: int, offer: Offer) -> None:
-        """An offer has become rows of the entry at `position`, those from `first` on. Positions never decrease."""
-        if offer.receipt is None:
-            return
+        """An offer that has a receipt has become rows of the entry at `position`, those from `first` on. Positions
+        never decrease."""
+        assert offer.receipt is not None
         due = _Due(position, first, offer.batch.rows, offer.request, offer.receipt)
         if self._is_wanted(due):
             self._due.append(due)

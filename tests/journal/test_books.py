@@ -139,3 +139,14 @@ def test_what_waits_for_the_disk_needs_room_there_with_all_before_it() -> None:
     assert books.has_room(offer)
     books.problem = "broken"
     assert not books.has_room(offer)
+
+
+def test_a_group_is_filled_up_and_no_more() -> None:
+    """Until it has as many bytes as it may be given."""
+    books = Books(limits(), 0)
+    offer = Offer(batch(), Ack.QUEUED, None, None, 0.0)
+    for _ in range(4):
+        books.took(offer)
+    assert len(books.next_group(SIZE)) == 1
+    assert len(books.next_group(SIZE + 1)) == 2
+    assert len(books.next_group(SIZE + 1)) == 1

@@ -46,6 +46,24 @@ async def test_who_gave_up_waiting_is_forgotten(monkeypatch: pytest.MonkeyPatch)
     await asyncio.wait_for(telling, 5)
 
 
+async def test_looking_for_those_who_gave_up_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many still wait: each is looked at a few times, not whenever another one comes."""
+    monkeypatch.setattr(commits, "_SWEPT_AT", 10)
+    looks = 0
+
+    class Counting(RequestIds):
+        def holds(self, request: Request, receipt: Receipt) -> bool:
+            nonlocal looks
+            looks += 1
+            return True
+
+    kept = Commits(Counting(), lambda: None)
+    for position in range(1, 1_001):
+        kept.add(position, 0, offer(Ack.COMMITTED, request(position)))
+    assert len(kept) == 1_000
+    assert looks < 4_000
+
+
 async def test_names_are_kept_no_longer_than_they_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond what is remembered of requests, nothing is kept of them here either."""
     monkeypatch.setattr(request_ids, "HELD_MAX", 5)
@@ -84,6 +102,42 @@ async def test_who_came_second_hears_of_the_first() -> None:
         await asyncio.wait_for(second.reached(Ack.COMMITTED), 5)
     assert await asyncio.wait_for(third.reached(Ack.COMMITTED), 5) == (DeadRow(0, "23514", "bad"),)
     assert await ids.find(other) is None, "the loser's is not what its name stands for"
+
+
+async def test_each_hears_of_its_own_rows() -> None:
+    """What the database refused of a neighbour's is not its."""
+    kept = Commits(RequestIds(), lambda: None)
+    offers = [offer(Ack.COMMITTED) for _ in range(3)]
+    for number, made in enumerate(offers):
+        kept.add(1, number, made)
+    kept.settled([Entry(1, batch(3), 0.0)], Outcome([DeadRow(1, "23514", "bad")]))
+    told = [await receipt_of(made).reached(Ack.COMMITTED) for made in offers]
+    assert told == [(), (DeadRow(0, "23514", "bad"),), ()]
+
+
+async def test_a_database_that_is_ahead_has_what_lies_behind_its_cursor_and_no_more() -> None:
+    """Who waits for what comes later goes on waiting."""
+    kept = Commits(RequestIds(), lambda: None)
+    offers = {position: offer(Ack.COMMITTED) for position in (1, 2, 3)}
+    for position, made in offers.items():
+        kept.add(position, 0, made)
+    kept.restart(2, ())
+    for position in (1, 2):
+        assert await asyncio.wait_for(receipt_of(offers[position]).reached(Ack.COMMITTED), 5) == ()
+    assert len(kept) == 1
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await receipt_of(offers[3]).reached(Ack.COMMITTED)
+
+
+async def test_what_a_file_has_is_journaled() -> None:
+    """A repetition after a restart need not wait for the database, unless it asks for that."""
+    ids = RequestIds()
+    kept = Commits(ids, lambda: None)
+    kept.restart(0, [(1, Placed(0, 1, request("r")))])
+    found = await ids.find(request("r"))
+    assert found is not None
+    assert await asyncio.wait_for(found.reached(Ack.JOURNALED), 5) == ()
 
 
 async def test_what_is_lost_is_told_to_those_whom_it_is_about() -> None:

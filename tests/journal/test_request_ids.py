@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -146,6 +147,36 @@ async def test_what_is_remembered_is_bounded_in_bytes(monkeypatch: pytest.Monkey
     assert await ids.find(named("h200", 0)) is not None
 
 
+async def test_what_is_large_pushes_nothing_else_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not remembered at all; and what is forgotten takes no room from what comes later."""
+    monkeypatch.setattr(request_ids, "_ANSWERS_BYTES_MAX", 100_000)
+    ids = RequestIds()
+    ids.committed(REQUEST._replace(id="huge", rejected=bytes(1_001)), ())
+    assert await ids.find(REQUEST._replace(id="huge")) is None
+    for turn in ("first", "again"):
+        for number in range(100):
+            ids.committed(REQUEST._replace(id=f"{turn} {number}", rejected=bytes(1_000)), ())
+        assert await ids.find(REQUEST._replace(id=f"{turn} 0")) is not None
+        ids.forget_recent()
+        assert await ids.find(REQUEST._replace(id=f"{turn} 0")) is None
+
+
+async def test_only_who_waits_for_the_commit_makes_the_journal_hurry() -> None:
+    """Others are content with what is done already."""
+    ids = RequestIds()
+    urged: list[None] = []
+    receipt = Receipt()
+    ids.hold(REQUEST, receipt, lambda: urged.append(None), Ack.QUEUED)
+    found = await ids.find(REQUEST)
+    assert found is not None
+    receipt.advance(Ack.JOURNALED)
+    await found.reached(Ack.JOURNALED)
+    assert not urged
+    receipt.advance(Ack.COMMITTED)
+    await found.reached(Ack.COMMITTED)
+    assert urged
+
+
 async def test_only_who_claimed_a_name_gives_it_up() -> None:
     """The first one's late release must not let a third in beside the second."""
     ids = RequestIds()
@@ -173,6 +204,7 @@ async def test_what_others_stored_is_asked_for(answers: str) -> None:
     ids.hold(REQUEST, receipt, lambda: None, Ack.QUEUED)
     ids.resolve(REQUEST._replace(id="unheard"), Receipt())
     ids.resolve(REQUEST, receipt)
+    assert not ids.holds(REQUEST, receipt), "who comes later asks by himself"
     expected = {"same": None, "other": Conflict, "nothing": Unavailable}[answers]
     if expected is None:
         assert await receipt.reached(Ack.COMMITTED) == dead
@@ -180,6 +212,9 @@ async def test_what_others_stored_is_asked_for(answers: str) -> None:
         with pytest.raises(expected):
             await receipt.reached(Ack.COMMITTED)
     assert database.asked == [[REQUEST.key]]
+    await turns()
+    tasks = [each for each in gc.get_objects() if isinstance(each, asyncio.Task)]
+    assert not [each for each in tasks if each.get_name() == "request-id"], "nothing of it is kept"
 
 
 async def test_two_who_ask_for_one_name_hear_one_answer() -> None:
