@@ -190,10 +190,8 @@ class RequestIds:
     def _known(self, key: RequestKey) -> Earlier | None:
         if (held := self._held.get(key)) is not None:
             return held
-        if (known := self._recent.get(key)) is None:
-            return None
-        if self._clock() - known.at_s > self._window_s:
-            self._forget(key)
+        known = self._recent.get(key)
+        if known is None or self._clock() - known.at_s > self._window_s:
             return None
         return _earlier(known.stored)
 
@@ -223,12 +221,9 @@ class RequestIds:
                 except Exception as error:  # noqa: BLE001 - our own mistake must not leave callers waiting
                     logger.opt(exception=error).error("looking up request ids failed in a way not foreseen")
                 for key, answer in asked.items():
-                    if not answer.done():
-                        answer.set_result(found.get(key))
+                    answer.set_result(found.get(key))
         finally:
             self._asker = None
-            for answer in self._asking.values():
-                answer.cancel()
 
 
 def conflict(request: Request) -> Conflict:

@@ -81,8 +81,7 @@ class Tail:
             msg = "roll() comes first"
             raise RuntimeError(msg)
         segment, file = self._segment, self._file
-        if self._uncut:
-            self.cut()
+        self.cut()
         self._uncut = True
         try:
             file.write(segment.end, data)

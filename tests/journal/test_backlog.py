@@ -104,6 +104,8 @@ def test_a_restart_is_where_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (backlog.read_to, backlog.spilled, backlog.waiting_rows) == (10, False, 0)
     backlog.restart(20, 0, Marks())
     assert (backlog.last, backlog.read_to) == (20, 20)
+    backlog.restart(15, 0, Marks())
+    assert (backlog.last, backlog.read_to) == (20, 20)
     backlog.leapt(1_000)
     assert (backlog.last, backlog.read_to) == (1_000, 1_000)
     backlog.restart(5, 1, Marks())

@@ -6,12 +6,10 @@ Whatever isn't committed stays, and what is committed stays for a while, for a d
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
 import pytest
-from loguru import logger
 
 from ingestor.journal.log import JournalFull, LogLimits, SegmentLog
 from tests.journal.forgetful_disk import Disk, Fault
@@ -23,15 +21,6 @@ DATABASE, ANOTHER = UUID(int=7), UUID(int=8)
 def broken() -> dict[str, int]:
     """A directory that can't be listed."""
     raise OSError(errno.EIO, "Input/output error")
-
-
-@pytest.fixture
-def warnings() -> Iterator[list[str]]:
-    """What the log says."""
-    told: list[str] = []
-    sink = logger.add(lambda message: told.append(message.record["message"]), level="WARNING")
-    yield told
-    logger.remove(sink)
 
 
 def test_only_the_oldest_files_go_and_only_when_their_time_is_over(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import gc
 from collections.abc import Mapping, Sequence
 
 import pytest
+from loguru import logger
 
 from ingestor.errors import Conflict, StorageUnavailable, Unavailable
 from ingestor.journal import RequestIds, request_ids
@@ -78,13 +79,28 @@ async def test_many_names_are_asked_for_at_once() -> None:
     ids = RequestIds(database.lookup)
     tasks = [asyncio.create_task(ids.find(REQUEST._replace(id=str(number)))) for number in range(20)]
     await turns()
+    tasks.append(asyncio.create_task(ids.find(REQUEST)))
+    await turns()
+    assert len(database.asked) == 1
     database.gate.set()
-    assert await asyncio.gather(*tasks) == [None] * 20
-    assert len(database.asked) <= 2
+    assert await asyncio.gather(*tasks) == [None] * 21
+    assert len(database.asked) == 2
+
+
+async def test_a_question_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest is asked for with the next one."""
+    monkeypatch.setattr(request_ids, "_ASKED_AT_ONCE_MAX", 5)
+    database = Database()
+    ids = RequestIds(database.lookup)
+    names = [REQUEST._replace(id=str(number)) for number in range(12)]
+    assert await asyncio.gather(*map(ids.find, names)) == [None] * 12
+    assert [len(asked) for asked in database.asked] == [5, 5, 2]
 
 
 async def test_a_database_that_does_not_answer_lets_requests_in() -> None:
-    """The commit decides: nobody is refused because it can't be known."""
+    """The commit decides: nobody is refused because it can't be known. What nobody foresaw is in the log."""
+    told: list[str] = []
+    sink = logger.add(lambda message: told.append(message.record["message"]), level="ERROR")
 
     async def gone(_: Sequence[RequestKey]) -> Mapping[RequestKey, StoredRequest]:
         raise StorageUnavailable("gone")
@@ -92,8 +108,10 @@ async def test_a_database_that_does_not_answer_lets_requests_in() -> None:
     async def broken(_: Sequence[RequestKey]) -> Mapping[RequestKey, StoredRequest]:
         raise ZeroDivisionError
 
-    for lookup in (gone, broken):
+    for lookup in (None, gone, broken):
         assert await asyncio.wait_for(RequestIds(lookup).find(REQUEST), 5) is None
+    logger.remove(sink)
+    assert told == ["looking up request ids failed in a way not foreseen"]
 
 
 async def test_who_gives_up_asking_leaves_the_name_free() -> None:
@@ -105,18 +123,24 @@ async def test_who_gives_up_asking_leaves_the_name_free() -> None:
     await turns()
     first.cancel()
     await turns()
+    assert first.cancelled()
     database.gate.set()
     assert await asyncio.wait_for(ids.find(REQUEST), 5) is None
 
 
-async def test_what_was_committed_before_the_window_counts_as_new() -> None:
+@pytest.mark.parametrize("window_s", [10.0, None], ids=["as told", "a day"])
+async def test_what_was_committed_before_the_window_counts_as_new(window_s: float | None) -> None:
     """As in the database, however few there were since."""
-    now_s = 0.0
-    ids = RequestIds(window_s=10.0, clock=lambda: now_s)
+    now_s = 1e6
+
+    def clock() -> float:
+        return now_s
+
+    ids = RequestIds(clock=clock) if window_s is None else RequestIds(window_s=window_s, clock=clock)
     ids.committed(REQUEST, ())
-    now_s = 10.0
+    now_s += window_s or 86_400
     assert await ids.find(REQUEST) is not None
-    now_s = 10.1
+    now_s += 0.1
     assert await ids.find(REQUEST) is None
 
 
@@ -152,13 +176,25 @@ async def test_what_is_large_pushes_nothing_else_out(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(request_ids, "_ANSWERS_BYTES_MAX", 100_000)
     ids = RequestIds()
     ids.committed(REQUEST._replace(id="huge", rejected=bytes(1_001)), ())
-    assert await ids.find(REQUEST._replace(id="huge")) is None
+    ids.committed(REQUEST._replace(id="dead"), tuple(DeadRow(row, None, "no") for row in range(6)))
+    for name in ("huge", "dead"):
+        assert await ids.find(REQUEST._replace(id=name)) is None
     for turn in ("first", "again"):
         for number in range(100):
             ids.committed(REQUEST._replace(id=f"{turn} {number}", rejected=bytes(1_000)), ())
         assert await ids.find(REQUEST._replace(id=f"{turn} 0")) is not None
         ids.forget_recent()
         assert await ids.find(REQUEST._replace(id=f"{turn} 0")) is None
+
+
+async def test_only_the_latest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small they are."""
+    monkeypatch.setattr(request_ids, "_RECENT_MAX", 3)
+    ids = RequestIds()
+    names = [REQUEST._replace(id=str(number)) for number in range(5)]
+    for name in names:
+        ids.committed(name, ())
+    assert [await ids.find(name) is not None for name in names] == [False, False, True, True, True]
 
 
 async def test_only_who_waits_for_the_commit_makes_the_journal_hurry() -> None:
@@ -183,6 +219,7 @@ async def test_only_who_claimed_a_name_gives_it_up() -> None:
     first, second = REQUEST, REQUEST._replace(accepted=3)
     assert await ids.find(first) is None
     ids.hold(first, Receipt(), lambda: None, Ack.JOURNALED)
+    ids.release(first)
     ids.drop(first)
     assert await ids.find(second) is None
     ids.release(first)
@@ -237,8 +274,10 @@ async def test_two_who_ask_for_one_name_hear_one_answer() -> None:
 async def test_of_two_that_wait_under_one_name_the_first_counts() -> None:
     """As it does when they are committed."""
     ids = RequestIds()
-    for fingerprint in (b"first", b"second"):
-        ids.hold(REQUEST._replace(fingerprint=fingerprint), Receipt(), lambda: None, Ack.QUEUED)
+    first, second = Receipt(), Receipt()
+    for fingerprint, receipt in ((b"first", first), (b"second", second)):
+        ids.hold(REQUEST._replace(fingerprint=fingerprint), receipt, lambda: None, Ack.QUEUED)
+    assert (ids.holds(REQUEST, first), ids.holds(REQUEST, second)) == (True, False)
     assert await ids.find(REQUEST._replace(fingerprint=b"first")) is not None
     with pytest.raises(Conflict):
         await ids.find(REQUEST._replace(fingerprint=b"second"))

@@ -36,6 +36,29 @@ def write_badly(tail: Tail, disk: Disk, operation: str = "write", data: bytes = 
     disk.fail([])
 
 
+def test_before_its_first_file_there_is_nothing_to_write_to() -> None:
+    """Nor to cut or to close."""
+    tail = Tail(Disk().boot(), JOURNAL, None, 0, lambda: 0.0)
+    assert (tail.usable, tail.segment, tail.file) == (False, None, None)
+    with pytest.raises(RuntimeError):
+        tail.write(b"a")
+    tail.write_unsynced(b"a")
+    tail.cut(force=True)
+    tail.close()
+
+
+def test_a_file_that_was_found_is_written_on() -> None:
+    """It was cut by who found it, and is not cut again."""
+    disk = Disk()
+    before, directory = begun(disk)
+    assert before.segment is not None
+    tail = Tail(directory, JOURNAL, None, 1, lambda: 0.0)
+    tail.adopt(before.segment, directory.open_file(name(1)), trusted=True)
+    disk.calls.clear()
+    tail.write(b"a" * 8)
+    assert (disk.calls, content(disk)) == (["write", "sync"], b"a" * 8)
+
+
 def test_nothing_of_a_write_that_failed_is_left_behind_the_next() -> None:
     """Whole frames of it would be entries at the next start, although somebody was told that they were not
     taken."""
@@ -175,13 +198,14 @@ def test_files_that_can_not_be_begun_do_not_pile_up() -> None:
     assert set(disk.names) == {name(1), name(10)}
 
 
-def test_a_leftover_that_somebody_else_removed_is_forgotten() -> None:
-    """Otherwise the journal would never begin a file again."""
+def test_a_leftover_that_somebody_else_removed_is_forgotten(warnings: list[str]) -> None:
+    """Otherwise the journal would never begin a file again. That it was left is told."""
     disk = Disk()
     tail, _ = begun(disk)
     disk.fail([Fault("dirsync", 0, errno.EIO), Fault("unlink", 0, errno.EROFS)])
     with pytest.raises(OSError, match="Input/output error"):
         tail.roll(1, 0, 0)
+    assert [each.split(",")[0] for each in warnings] == [f"the journal can't remove {name(2)}"]
     del disk.names[name(2)]
     disk.fail([])
     tail.roll(1, 0, 0)
