@@ -172,7 +172,6 @@ class BatchWorker:
                     await storing
                 if self._ending:
                     return
-                storing = None
                 if rewinds == self._rewinds:  # else they are unread again, since something else is due
                     storing = asyncio.create_task(self.flush_batch(taken, batch, arranged), name="flush")
                     storing.add_done_callback(self._ended)

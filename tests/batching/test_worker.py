@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from loguru import logger
 
 from ingestor.batching import Backoff, BatchWorker, FlushPolicy
-from ingestor.errors import CursorElsewhere, SchemaProblem, StorageUnavailable
+from ingestor.batching import worker as worker_module
+from ingestor.errors import CursorElsewhere, JournalProblem, SchemaProblem, StorageUnavailable
 from ingestor.journal import MemoryJournal
 from ingestor.model import Ack, DeadRow, Delivery, Entry, MetricBatch, Outcome, Placed, Request
 from ingestor.telemetry import Telemetry
@@ -74,11 +75,43 @@ def value(telemetry: Telemetry, name: str) -> float:
     return found
 
 
+async def nothing_goes_on() -> None:
+    """All that the worker began has ended."""
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 async def stop(journal: MemoryJournal, worker: BatchWorker) -> None:
     journal.close()
     assert await worker.drain(10)
-    await asyncio.sleep(0)
-    assert asyncio.all_tasks() == {asyncio.current_task()}  # nothing goes on
+    await nothing_goes_on()
+
+
+@pytest.fixture
+def told() -> Iterator[list[tuple[str, str]]]:
+    """Levels and texts of what the log says."""
+    lines: list[tuple[str, str]] = []
+    sink = logger.add(lambda line: lines.append((line.record["level"].name, line.record["message"])))
+    yield lines
+    logger.remove(sink)
+
+
+class SickJournal(MemoryJournal):
+    """Its disk fails so often when it is read, and when it is rewound."""
+
+    reads = rewinds = 0
+
+    async def read(self, rows_max: int) -> list[Entry]:
+        if self.reads:
+            self.reads -= 1
+            raise JournalProblem("no file descriptors")
+        return await super().read(rows_max)
+
+    async def rewind(self, position: int) -> int:
+        if self.rewinds:
+            self.rewinds -= 1
+            raise JournalProblem("no file descriptors")
+        return await super().rewind(position)
 
 
 async def test_a_full_batch_does_not_wait_for_the_ticker() -> None:
@@ -159,13 +192,14 @@ async def test_a_schema_that_has_to_be_mended_is_waited_for() -> None:
     messages: list[str] = []
     sink = logger.add(lambda message: messages.append(message.record["message"]), level="ERROR")
     repository = ScriptedRepository(SchemaProblem("no such table", "42P01"))
-    journal, worker, _ = make(repository, size=1)
+    journal, worker, telemetry = make(repository, size=1)
     await journal.offer(batch(1, 3.0), Ack.QUEUED)
     await repository.until(lambda: repository.stored == [[3.0]])
     await stop(journal, worker)
     logger.remove(sink)
     assert len(messages) == 1
     assert "no such table" in messages[0]
+    assert value(telemetry, "ingestor_flush_failures_total") == 1
 
 
 async def test_each_delivery_moves_the_cursor_from_where_the_last_one_left_it() -> None:
@@ -252,6 +286,146 @@ async def test_an_impatient_drain_does_not_wait_for_a_database_that_fails() -> N
     await journal.offer(batch(), Ack.QUEUED)
     journal.close()
     assert not await asyncio.wait_for(worker.drain(1000, patient=False), 10)
+    await nothing_goes_on()
+
+
+async def test_an_impatient_drain_waits_for_a_database_that_works_again() -> None:
+    """What failed before is no reason to leave rows behind."""
+    repository = ScriptedRepository(StorageUnavailable("gone"))
+    journal, worker, _ = make(repository, size=1)
+    await journal.offer(batch(), Ack.COMMITTED)
+    repository.gate.clear()
+    await journal.offer(batch(), Ack.QUEUED)
+    journal.close()
+    draining = asyncio.create_task(worker.drain(1000, patient=False))
+    repository.entered.clear()
+    await asyncio.wait_for(repository.entered.wait(), 10)
+    repository.gate.set()
+    assert await asyncio.wait_for(draining, 10)
+
+
+async def test_a_worker_that_has_nothing_to_do_ends_well() -> None:
+    """Whether it was never started, or found nothing."""
+    journal, worker, _ = make(ScriptedRepository())
+    await stop(journal, worker)
+    assert worker.death is None
+    assert await worker.drain(10)
+
+
+async def test_a_drain_ends_although_an_attempt_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cancelled, it has a little time to end; then it is left behind."""
+    monkeypatch.setattr(worker_module, "_GRACE_S", 0.01)
+    over = asyncio.Event()
+
+    class Stuck(ScriptedRepository):
+        async def bulk_insert_metrics(self, delivery: Delivery) -> Outcome:
+            while not over.is_set():
+                try:
+                    await over.wait()
+                except asyncio.CancelledError:
+                    continue
+            return Outcome()
+
+    journal, worker, _ = make(Stuck(), size=1)
+    await journal.offer(batch(), Ack.QUEUED)
+    journal.close()
+    assert not await asyncio.wait_for(worker.drain(0.02), 10)
+    over.set()
+
+
+AGAIN = ("INFO", "the database stores batches again")
+UNREADABLE = ("ERROR", "nothing can be stored until the journal can be read: no file descriptors")
+ELSEWHERE = (
+    "WARNING",
+    "the database's cursor is not where it was left: storing goes on from there",
+)
+UNFORESEEN = ("ERROR", "storing a batch failed in a way that was not foreseen")
+
+
+def kept(reason: str) -> tuple[str, str]:
+    return "WARNING", f"a batch could not be stored, is kept and will be tried again: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("where", "failure", "lines"),
+    [
+        ("storing", "gone", [kept("gone"), kept("gone"), AGAIN]),
+        ("preparing", "ValueError", [UNFORESEEN, kept("ValueError")] * 2 + [AGAIN]),
+        ("reading", "no file descriptors", [UNREADABLE, UNREADABLE]),
+        ("rewinding", "no file descriptors", [UNREADABLE, UNREADABLE, ELSEWHERE]),
+    ],
+)
+async def test_failures_in_a_row_are_waited_out_and_told(
+    where: str, failure: str, lines: list[tuple[str, str]], told: list[tuple[str, str]]
+) -> None:
+    """The first is waited out least, whatever it is that fails. Readiness knows while it does, the log when it
+    began and ended."""
+
+    class Failing(ScriptedRepository):
+        failures = 2 if where == "preparing" else 0
+
+        def arrange(self, batch: MetricBatch) -> MetricBatch:
+            if self.failures:
+                self.failures -= 1
+                raise ValueError
+            return batch
+
+    class Noted(Backoff):
+        def delay_s(self, failures: int, chance: float) -> float:
+            waits.append((failures, worker.failure))
+            return 0.0
+
+    waits: list[tuple[int, str | None]] = []
+    repository, journal, telemetry = Failing(), SickJournal(limits()), Telemetry()
+    if where == "storing":
+        repository.script = [StorageUnavailable("gone", "08006") for _ in range(2)]
+    elif where == "reading":
+        journal.reads = 2
+    elif where == "rewinding":
+        journal.rewinds, repository.script = 2, [CursorElsewhere(0)]
+    worker = BatchWorker(journal, repository, FlushPolicy(1, 1000), telemetry, backoff=Noted())
+    worker.start_batch_processing()
+    await journal.offer(batch(1, 3.0), Ack.QUEUED)
+    await repository.until(lambda: repository.stored == [[3.0]])
+    await stop(journal, worker)
+    assert waits == [(1, failure), (2, failure)]
+    assert told == lines
+    assert worker.failure is None
+    assert value(telemetry, "ingestor_flush_failures_total") == 2
+
+
+async def test_who_watches_is_shown_what_was_committed(told: list[tuple[str, str]]) -> None:
+    """And counts of services and batches; when a watcher breaks, storing goes on."""
+
+    class Watching:
+        def __init__(self) -> None:
+            self.shown: list[tuple[Delivery, Outcome]] = []
+
+        def committed(self, delivery: Delivery, outcome: Outcome) -> None:
+            self.shown.append((delivery, outcome))
+            if len(self.shown) == 1:
+                raise ZeroDivisionError
+
+    outcome = Outcome(dead=[DeadRow(1, "23514", "bad")])
+    repository, journal, telemetry, watching = (
+        ScriptedRepository(Outcome(), outcome),
+        MemoryJournal(limits()),
+        Telemetry(),
+        Watching(),
+    )
+    worker = BatchWorker(journal, repository, FlushPolicy(1, 1000), telemetry, watcher=watching)
+    worker.start_batch_processing()
+    for rows in (1, 2):
+        await journal.offer(batch(rows), Ack.COMMITTED)
+    await stop(journal, worker)
+    assert [each for each, _ in watching.shown] == repository.deliveries
+    assert watching.shown[1][1] is outcome
+    assert told[0] == ("ERROR", "rows could not be shown to those who watch them")
+    [samples] = [each.samples for each in telemetry.services.collect()]
+    assert sum(sample.value for sample in samples) == 2
+    assert value(telemetry, "ingestor_flush_rows_count") == 2
+    assert value(telemetry, "ingestor_flush_rows_sum") == 3
+    assert value(telemetry, "ingestor_flush_seconds_count") == 2
 
 
 async def test_our_own_mistakes_cost_no_rows() -> None:
@@ -285,8 +459,11 @@ async def test_draining_ends_in_time_and_tells_the_truth() -> None:
     await journal.offer(batch(2), Ack.QUEUED)
     await journal.offer(batch(), Ack.QUEUED)
     journal.close()
+    problems: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
     assert not await worker.drain(0.02)
-    assert journal.held_rows == 3
+    await nothing_goes_on()
+    assert (journal.held_rows, problems) == (3, [])
 
 
 async def test_an_entry_is_never_split() -> None:
@@ -423,6 +600,9 @@ async def test_a_flush_that_dies_is_not_taken_for_one_that_is_done(monkeypatch: 
     repository = ScriptedRepository()
     journal, worker, _ = make(repository, size=1)
 
+    criticals: list[str] = []
+    sink = logger.add(lambda message: criticals.append(message.record["message"]), level="CRITICAL")
+
     async def broken(entries: object, outcome: object) -> None:
         raise ZeroDivisionError
 
@@ -436,3 +616,5 @@ async def test_a_flush_that_dies_is_not_taken_for_one_that_is_done(monkeypatch: 
     journal.close()
     assert not await worker.drain(10)
     assert journal.held_rows == 1
+    logger.remove(sink)
+    assert criticals == ["the batch worker died: nothing is stored any more"], "and that once"

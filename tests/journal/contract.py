@@ -196,6 +196,17 @@ class JournalContract(ABC):
         assert journal.waiting_rows == journal.held_rows == 2
         assert values(await journal.read(MANY)) == [2.0, 3.0]
 
+    async def test_what_is_to_be_read_again_wakes_who_waits_for_rows(self) -> None:
+        """Nothing else may come for hours."""
+        journal = await self.make(limits())
+        await journal.offer(batch(), self.ack)
+        await journal.read(MANY)
+        waiting = asyncio.create_task(journal.wait(1, None))
+        await turns()
+        assert not waiting.done()
+        await journal.rewind(0)
+        await asyncio.wait_for(waiting, 5)
+
     async def test_what_the_database_has_already_is_let_go_of(self) -> None:
         """Rewound to a place further on, what lies before it is settled, and those who wait are told."""
         journal = await self.make(limits())

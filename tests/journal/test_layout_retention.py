@@ -244,9 +244,10 @@ def test_a_file_that_is_removed_while_it_is_read_leaves_the_disk(tmp_path: Path)
         for position in (1, 2, 3):
             log.append([record(position)])
         assert [each.position for each in log.read(0, 1, 1)] == [1]
-        log.committed(2)
-        kept = [str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
-        assert not [path for path in kept if path.startswith(str(tmp_path)) and "(deleted)" in path]
+        for committed in (1, 2):
+            log.committed(committed)
+            kept = [str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+            assert not [path for path in kept if path.startswith(str(tmp_path)) and "(deleted)" in path]
         assert values(log, 2) == {3: 3.0}
 
 
