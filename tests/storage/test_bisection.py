@@ -6,13 +6,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from ingestor.errors import SchemaProblem, StorageError, StorageUnavailable
 from ingestor.model import MetricBatch, Row, label_set
 from ingestor.storage import repository
+from ingestor.storage.bisection import Bisection
 from tests.conftest import fresh_database
 from tests.storage.deliveries import (
     Gateway,
@@ -133,13 +134,25 @@ async def test_nothing_but_poison(gateway: Gateway, reader: Reader, rows: int) -
     assert (await count_in(reader, "metrics"), await gateway.cursor()) == (0, 1)
 
 
-async def test_poison_that_is_spread_thin(gateway: Gateway, reader: Reader) -> None:
+async def test_poison_that_is_spread_thin(
+    gateway: Gateway, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """More than the probes suffice for: still every good row is stored, and no other."""
+    probes = 0
+    copy_range = Bisection._copy_range
+
+    async def counted(self: Bisection, *arguments: Any) -> None:
+        nonlocal probes
+        probes += 1
+        await copy_range(self, *arguments)
+
+    monkeypatch.setattr(Bisection, "_copy_range", counted)
     await reader.execute(CHECK)
     at = range(0, 20_000, 40)
     outcome = await gateway.store(mixed(20_000, row(1e6), *at))
     assert [each.row for each in outcome.dead] == list(at)
     assert await values_in(reader) == [float(n + 1) for n in range(20_000) if n % 40]
+    assert probes == 64
 
 
 async def test_rows_that_refuse_each_other(gateway: Gateway, reader: Reader) -> None:
@@ -180,8 +193,9 @@ async def latin1_url(postgres: str) -> AsyncIterator[str]:
 async def test_texts_that_the_databases_encoding_lacks(latin1_url: str) -> None:
     """In names, label names and label values: their rows are dead letters, whole; label sets of rows that are
     stored are stored, and ids in any script are known again."""
-    fits, no_value, no_name = (
+    fits, late, no_value, no_name = (
         label_set({"place": "Zürich"}),
+        label_set({"place": "Genève"}),
         label_set({"price": "10 \u20ac"}),
         label_set({"\U0001f600": "x"}),
     )
@@ -191,15 +205,16 @@ async def test_texts_that_the_databases_encoding_lacks(latin1_url: str) -> None:
         row(2.0, name="\U0001f600"),
         row(3.0, label_set_id=no_value.id),
         row(4.0, label_set_id=no_name.id),
-        *[row(5.0, label_set_id=fits.id)] * 600,
+        *[row(5.0, label_set_id=fits.id)] * 300,
+        *[row(5.0, label_set_id=late.id)] * 300,  # in a range of its own
     ]
-    batch = MetricBatch.of_rows(rows, {each.id: each.document for each in (fits, no_value, no_name)})
+    batch = MetricBatch.of_rows(rows, {each.id: each.document for each in (fits, late, no_value, no_name)})
     async with opened(latin1_url) as database, connected(latin1_url) as reader:
         gateway = Gateway(database)
         outcome = await gateway.store(batch, [placed(0, 1, "\u20ac")])
         assert states(outcome.dead) == [(at, "22P05") for at in range(1, 5)]
         assert await values_in(reader) == [0.0, *[5.0] * 600]
-        assert await count_in(reader, "label_sets") == 1
+        assert await count_in(reader, "label_sets") == 2
         letters = await reader.fetch('SELECT metric::text FROM dead_letters ORDER BY "row"')
         assert [each[0].count("\\u20ac") for each in letters] == [1, 0, 1, 0]
         again = await gateway.store(batch_of(0.0), [placed(0, 1, "\u20ac")])
@@ -271,3 +286,16 @@ async def test_separating_may_take_longer_than_storing(
     await reader.execute(_FUNCTION.format(slow) + _BEFORE)
     outcome = await gateway.store(mixed(1_000, row(1e6), *range(1_000)))
     assert len(outcome.dead) == 1_000
+
+
+async def test_probing_may_take_longer_than_storing_too(
+    gateway: Gateway, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two ranges that are slow to store, beside one that is refused."""
+    monkeypatch.setattr(repository, "_STORE_S_MAX", 1.5)
+    slow = f"IF NEW.value = {_MARKER} THEN PERFORM pg_sleep(0.9); END IF; " + _RAISE
+    await reader.execute(_FUNCTION.format(slow) + _BEFORE)
+    made = [row(float(number)) for number in range(1_024)]
+    made[0], made[300], made[600] = row(1e6), row(_MARKER), row(_MARKER)
+    outcome = await gateway.store(MetricBatch.of_rows(made, {}))
+    assert [each.row for each in outcome.dead] == [0]
