@@ -211,7 +211,7 @@ def test_what_can_not_be_removed_is_told_once_until_it_goes_again(warnings: list
         disk.fail([])
         log.committed(committed)
     assert [each.split(":")[0] for each in warnings] == [
-        f"the journal can't surely remove {name(number)}" for number in (1, 2, 3)
+        f"the journal can't surely let go of {name(number)}" for number in (1, 2, 3)
     ]
 
 
@@ -224,7 +224,7 @@ def test_a_removal_that_can_not_be_noted_is_told(warnings: list[str]) -> None:
     disk.fail([Fault("dirsync", 0, errno.EIO)])
     log.committed(1)
     assert len(warnings) == 1
-    assert f"can't note that {name(1)} is removed, and will try again" in warnings[0]
+    assert f"can't note that {name(1)} is gone, and will try again" in warnings[0]
 
 
 def test_a_file_that_somebody_else_removed_is_not_missed() -> None:
