@@ -15,7 +15,7 @@ from ingestor.errors import CursorElsewhere, JournalProblem, SchemaProblem, Stor
 from ingestor.journal import MemoryJournal
 from ingestor.model import Ack, DeadRow, Delivery, Entry, MetricBatch, Outcome, Placed, Request
 from ingestor.telemetry import Telemetry
-from tests.journal.contract import MANY, batch, limits
+from tests.journal.contract import MANY, batch, limits, turns
 from tests.journal.disk_kit import opened
 
 QUICK = Backoff(first_s=0.001, most_s=0.002)
@@ -431,10 +431,11 @@ async def test_who_watches_is_shown_what_was_committed(told: list[tuple[str, str
 async def test_our_own_mistakes_cost_no_rows() -> None:
     """An exception that nobody foresaw is retried like an outage."""
     repository = ScriptedRepository(ZeroDivisionError("oops"))
-    journal, worker, _ = make(repository, size=1)
+    journal, worker, telemetry = make(repository, size=1)
     await journal.offer(batch(1, 3.0), Ack.QUEUED)
     await repository.until(lambda: repository.stored == [[3.0]])
     await stop(journal, worker)
+    assert value(telemetry, "ingestor_flush_failures_total") == 1
 
 
 async def test_draining_stores_everything_without_waiting_for_the_ticker() -> None:
@@ -568,7 +569,7 @@ async def test_a_stored_batch_that_takes_its_time_is_told() -> None:
     worker.start_batch_processing()
     await journal.offer(batch(), Ack.QUEUED)
     await asyncio.wait_for(repository.entered.wait(), 10)
-    now = 109.0
+    now = 110.0
     told = [worker.failure]
     now = 111.0
     told.append(worker.failure)
@@ -585,6 +586,7 @@ async def test_draining_ends_although_the_driver_swallows_the_cancellation() -> 
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
+                await turns()
                 raise StorageUnavailable("TimeoutError") from None
             return Outcome()
 
@@ -592,7 +594,55 @@ async def test_draining_ends_although_the_driver_swallows_the_cancellation() -> 
     await journal.offer(batch(), Ack.QUEUED)
     journal.close()
     assert not await asyncio.wait_for(worker.drain(0.02), 10)
+    await nothing_goes_on()
     assert journal.held_rows == 1
+
+
+async def test_after_a_swallowed_cancellation_no_other_batch_is_begun() -> None:
+    """The next one was prepared already, and stays in the journal with the first."""
+
+    class Swallowing(ScriptedRepository):
+        arranged = begun = 0
+
+        def arrange(self, batch: MetricBatch) -> MetricBatch:
+            self.arranged += 1
+            return batch
+
+        async def bulk_insert_metrics(self, delivery: Delivery) -> Outcome:
+            self.begun += 1
+            self.entered.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise StorageUnavailable("TimeoutError") from None
+            return Outcome()
+
+    repository = Swallowing()
+    journal, worker, _ = make(repository, size=1)
+    await journal.offer(batch(), Ack.QUEUED)
+    await asyncio.wait_for(repository.entered.wait(), 10)
+    await journal.offer(batch(), Ack.QUEUED)
+    while repository.arranged < 2:
+        await asyncio.sleep(0.001)
+    await turns()
+    assert not await asyncio.wait_for(worker.drain(0), 10)
+    await nothing_goes_on()
+    assert (repository.begun, journal.held_rows) == (1, 2)
+
+
+async def test_the_last_batch_may_have_to_be_read_again(told: list[tuple[str, str]]) -> None:
+    """A drain does not end before that is stored, and what failed before goes on failing until then."""
+    repository = ScriptedRepository(StorageUnavailable("gone"), CursorElsewhere(0))
+    repository.gate.clear()
+    journal, worker, _ = make(repository, size=1)
+    await journal.offer(batch(1, 3.0), Ack.QUEUED)
+    await asyncio.wait_for(repository.entered.wait(), 10)
+    journal.close()
+    await turns()
+    repository.gate.set()
+    await stop(journal, worker)
+    assert (repository.stored, journal.held_rows) == ([[3.0]], 0)
+    assert told == [kept("gone"), ELSEWHERE, AGAIN]
 
 
 async def test_a_flush_that_dies_is_not_taken_for_one_that_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
