@@ -97,11 +97,14 @@ def told() -> Iterator[list[tuple[str, str]]]:
 
 
 class SickJournal(MemoryJournal):
-    """Its disk fails so often when it is read, and when it is rewound."""
+    """Its disk fails so often when it is read, and when it is rewound; and so often a read gives nothing."""
 
-    reads = rewinds = 0
+    reads = rewinds = nothings = 0
 
     async def read(self, rows_max: int) -> list[Entry]:
+        if self.nothings:
+            self.nothings -= 1
+            return []
         if self.reads:
             self.reads -= 1
             raise JournalProblem("no file descriptors")
@@ -131,6 +134,51 @@ async def test_the_ticker_stores_what_there_is() -> None:
     await journal.offer(batch(1, 7.0), Ack.QUEUED)
     await repository.until(lambda: repository.stored == [[7.0]])
     await stop(journal, worker)
+
+
+@pytest.mark.parametrize("interval_s", [0.9, 1000.0])
+async def test_nothing_is_stored_before_its_time(interval_s: float) -> None:
+    """An incomplete batch waits for the ticker."""
+    repository = ScriptedRepository()
+    journal, worker, _ = make(repository, interval_s=interval_s)
+    await journal.offer(batch(), Ack.QUEUED)
+    await turns(20)
+    assert (repository.entered.is_set(), journal.waiting_rows) == (False, 1)
+    await stop(journal, worker)
+
+
+async def test_an_outage_is_not_over_because_the_next_batch_is_read() -> None:
+    """Readiness says why until something is stored."""
+    repository = ScriptedRepository(StorageUnavailable("gone"))
+    journal, worker, _ = make(repository, size=1)
+    await journal.offer(batch(), Ack.QUEUED)
+    await repository.until(lambda: len(repository.attempts) == 1)
+    repository.gate.clear()
+    await journal.offer(batch(), Ack.QUEUED)
+    while journal.waiting_rows:
+        await asyncio.sleep(0.001)
+    assert worker.failure == "gone"
+    repository.gate.set()
+    await stop(journal, worker)
+
+
+async def test_a_read_that_gives_nothing_is_no_batch() -> None:
+    """The disk may have lost what waited."""
+    journal, repository, telemetry = SickJournal(limits()), ScriptedRepository(), Telemetry()
+    journal.nothings = 1
+    worker = BatchWorker(journal, repository, FlushPolicy(1, 1000), telemetry)
+    worker.start_batch_processing()
+    await journal.offer(batch(1, 3.0), Ack.QUEUED)
+    await repository.until(lambda: repository.stored == [[3.0]])
+    await stop(journal, worker)
+    assert value(telemetry, "ingestor_flush_failures_total") == 0
+
+
+def test_a_request_stands_where_its_entry_and_its_place_in_that_say() -> None:
+    """Entries that were joined have requests behind their first row."""
+    request = Request("", "r", b"", 1)
+    entries = [Entry(1, batch(2), 0.0), Entry(2, batch(3), 0.0, (Placed(1, 2, request),))]
+    assert worker_module._placed([each.taken for each in entries]) == [Placed(3, 2, request)]
 
 
 async def test_pressure_stores_at_once() -> None:
@@ -564,8 +612,8 @@ async def test_a_stored_batch_that_takes_its_time_is_told() -> None:
     repository = ScriptedRepository()
     repository.gate.clear()
     journal = MemoryJournal(limits())
-    policy = FlushPolicy(1, 1000, 10)
-    worker = BatchWorker(journal, repository, policy, Telemetry(), clock=lambda: now)
+    policy, telemetry = FlushPolicy(1, 1000, 10), Telemetry()
+    worker = BatchWorker(journal, repository, policy, telemetry, clock=lambda: now)
     worker.start_batch_processing()
     await journal.offer(batch(), Ack.QUEUED)
     await asyncio.wait_for(repository.entered.wait(), 10)
@@ -576,6 +624,7 @@ async def test_a_stored_batch_that_takes_its_time_is_told() -> None:
     repository.gate.set()
     await stop(journal, worker)
     assert [*told, worker.failure] == [None, "the database has been storing a batch for 11 s", None]
+    assert value(telemetry, "ingestor_flush_seconds_sum") == 11
 
 
 async def test_draining_ends_although_the_driver_swallows_the_cancellation() -> None:
