@@ -62,9 +62,18 @@ class TestBounds:
         journal = self.make(limits(size=2 * size))
         await journal.offer(batch(), Ack.QUEUED)
         await journal.offer(batch(), Ack.QUEUED)
+        assert not journal.full
         with pytest.raises(Overloaded):
             await journal.offer(batch(), Ack.QUEUED)
-        assert journal.held_bytes == 2 * size
+        assert (journal.full, journal.held_bytes) == (True, 2 * size)
+
+    async def test_a_read_that_finds_nothing_leaves_nothing_to_settle(self) -> None:
+        """What is settled next is what was read next."""
+        journal = self.make(limits())
+        assert await journal.read(MANY) == []
+        assert await journal.offer(batch(), Ack.QUEUED) == ()
+        await journal.settle(await journal.read(MANY), Outcome())
+        assert journal.held_rows == 0
 
     async def test_bytes_are_freed_by_settling(self) -> None:
         """As rows are: those of what was settled, and no others."""
