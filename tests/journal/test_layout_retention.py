@@ -197,13 +197,6 @@ def test_a_file_that_can_not_be_removed_is_tried_again(
     assert set(disk.names) == {name(3), name(4)}
 
 
-def test_of_a_log_without_files_nothing_goes() -> None:
-    """Whatever is said to be committed."""
-    log = SegmentLog.open(Disk().boot(), LIMITS, lambda: 100.0)
-    log.committed(1)
-    assert (log.first, log.last) == (1, 0)
-
-
 def test_what_can_not_be_removed_is_told_once_until_it_goes_again(warnings: list[str]) -> None:
     """Each commit tries anew, and would fill the log."""
     disk = Disk()
