@@ -13,7 +13,7 @@ from typing import Any
 
 from ingestor.model import Row, label_set
 from ingestor.model.batch import MetricBatch
-from ingestor.model.spans import SeriesKey, Span
+from ingestor.model.spans import SeriesKey, Spans
 from ingestor.storage.catalogue import Catalogue
 from ingestor.storage.database import Database
 from ingestor.storage.faults import storage_errors
@@ -142,13 +142,14 @@ class Letters:
         return {row["refused"]: (row["sqlstate"], row["reason"]) for row in refused}
 
 
-def _spans(letters: Sequence[Any]) -> dict[SeriesKey, Span]:
-    spans: dict[SeriesKey, Span] = {}
+def _spans(letters: Sequence[Any]) -> Spans:
+    spans: dict[SeriesKey, tuple[int, int]] = {}
     for row in letters:
         metric, time_us = json.loads(row["metric"]), microseconds(row["time"])
         key = (metric["service_name"], metric["metric_name"])
-        spans[key] = Span(time_us, time_us).with_(spans.get(key))
-    return spans
+        first_us, last_us = spans.get(key, (time_us, time_us))
+        spans[key] = (min(first_us, time_us), max(last_us, time_us))
+    return Spans.of(spans)
 
 
 def _letter(row: Any) -> Letter:

@@ -118,7 +118,7 @@ class MetricRepository:
         """Writes what the catalogue of series has been behind with for long, or all of it. Call it now and then,
         also while a delivery is stored. Raises StorageError."""
         due = self._catalogue.overdue(all_=all_)
-        if due.written:
+        if len(due.written):
             with storage_errors():
                 async with self._transactions.transaction() as connection:
                     await self._catalogue.write(connection, due.written)
@@ -258,5 +258,5 @@ class MetricRepository:
 
 async def _spans(batch: MetricBatch) -> Spans:
     if not batch.rows:
-        return {}
+        return Spans.of({})
     return batch.spans if batch.spans is not None else await asyncio.to_thread(spans_of, batch.columns)
