@@ -17,8 +17,11 @@ from loguru import logger
 from ingestor.errors import BadSetting
 
 EVERY_S = 1.0
+# A look that takes longer is told: until it ends, nothing that is revoked is noticed.
+_SLOW_S = 10.0
 
 ReadT = TypeVar("ReadT")
+ResultT = TypeVar("ResultT")
 
 
 class FileWatch(Generic[ReadT]):
@@ -71,21 +74,35 @@ class FileWatch(Generic[ReadT]):
 
     async def _use_changes(self) -> None:
         """Raises BadSetting."""
-        stamps = await asyncio.to_thread(self._stamps)
+        stamps = await self._aside(self._stamps)
         if stamps == self._seen and self.problem is None:
             return
         # Taken before they are read: what is written meanwhile is seen by the next look.
         self._seen = stamps
-        self._use(await asyncio.to_thread(self._read))
+        self._use(await self._aside(self._read))
         self.problem = None
-        self._told()
+        self._tell()
+
+    async def _aside(self, function: Callable[[], ResultT]) -> ResultT:
+        """Called in a thread, for as long as it takes; one that hangs is a problem. Raises what it raises."""
+        calling = asyncio.ensure_future(asyncio.to_thread(function))
+        done, _ = await asyncio.wait({calling}, timeout=_SLOW_S)
+        if not done:
+            self._fail(f"{self._names} can't be looked at: that takes over {_SLOW_S:g} s")
+        return await calling
 
     def _fail(self, problem: str) -> None:
         if problem == self.problem:
             return
         self.problem = problem
         logger.error("{}: {}", self._kept, problem)
-        self._told()
+        self._tell()
+
+    def _tell(self) -> None:
+        try:
+            self._told()
+        except Exception as error:  # noqa: BLE001 - who listens must not end what is listened to
+            logger.opt(exception=error).error("a look at {} could not be told", self._names)
 
     @property
     def _names(self) -> str:
@@ -96,9 +113,12 @@ class FileWatch(Generic[ReadT]):
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:
-    """Changes when the file does, or what its name stands for; None where it can't be looked at."""
+    """Changes when the file does, or what its name stands for, or why it can't be looked at; None where there is
+    none."""
     try:
         facts = path.stat()  # of what a link points to: that is what is exchanged when secrets are mounted
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        return (error.errno or 0,)
     return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)

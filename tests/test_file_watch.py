@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import pytest
 from loguru import logger
@@ -115,6 +116,61 @@ async def test_nothing_unforeseen_is_the_last_look(tmp_path: Path, monkeypatch: 
     with pytest.raises(asyncio.CancelledError):
         await keeping
     assert watched.watch.problem is None
+
+
+async def test_a_look_that_hangs_is_told(
+    tmp_path: Path, errors: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of a file system whose server is gone; it is over when the look is."""
+    watched = Watched(tmp_path / "word")
+    goes_on = Event()
+
+    def hang(path: Path) -> None:
+        goes_on.wait(20)
+
+    monkeypatch.setattr(file_watch, "_SLOW_S", 0.01)
+    monkeypatch.setattr(file_watch, "_stamp", hang)
+    looking = asyncio.create_task(watched.watch.look())
+    async with asyncio.timeout(20):
+        assert "that takes over 0.01 s" in str(await watched.told.get())
+        assert not looking.done()
+        goes_on.set()
+        await looking
+    assert watched.watch.problem is None
+    assert len(errors) == 1
+
+
+async def test_a_folder_that_can_not_be_entered_is_no_file_that_is_missing(tmp_path: Path) -> None:
+    """Who began without keys learns that there may be some."""
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / "folder" / "keys"
+    watched = FileWatch([path], path.stat, lambda _: None, kept="none")
+    with pytest.raises(FileNotFoundError):
+        watched.begin()
+    await watched.look()
+    assert watched.problem is None
+    (tmp_path / "folder").rmdir()
+    (tmp_path / "folder").symlink_to("folder")  # to itself
+    await watched.look()
+    assert "Too many levels of symbolic links" in str(watched.problem)
+
+
+async def test_who_listens_ends_nothing(
+    tmp_path: Path, errors: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is found is used all the same, and what is wrong stays a problem."""
+    watched = Watched(tmp_path / "word")
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(watched.watch, "_told", fail)
+    watched.path.write_text("second")
+    await watched.watch.look()
+    watched.path.write_text("bad")
+    await watched.watch.look()
+    assert (watched.used, watched.watch.problem) == (["second"], "bad")
+    assert len(errors) == 3
 
 
 async def test_an_end_is_told(tmp_path: Path, errors: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,8 +26,11 @@ from ingestor.telemetry import Telemetry
 _BACKOFF = Backoff()
 # An attempt that takes longer is told to whoever asks whether we are ready.
 _SLOW_S = 10.0
-# Of the time. A few percent less than with as much load as two cores take, database and clients included.
+# Of the time. With as much load as two cores take, database and clients included, it is 0.7 and more.
 _BUSY = 0.5
+# Smaller batches are as long on their way where the database is far, and cost it little. BATCH_SIZE is no bound for
+# that: the journal on disk reads 8 MiB at once, and who waits for commits sends no more than they have in flight.
+_MUCH_ROWS = 2_500
 # How long a cancelled attempt may take to end.
 _GRACE_S = 5.0
 
@@ -116,9 +119,14 @@ class BatchWorker:
         """Why batches are not being stored at the moment; None when they are."""
         if self._failure is not None:
             return self._failure
-        if self._attempt_since_s is not None and (took_s := self._clock() - self._attempt_since_s) > _SLOW_S:
+        if (took_s := self._storing_s) > _SLOW_S:
             return f"the database has been storing a batch for {took_s:.0f} s"
         return None
+
+    @property
+    def _storing_s(self) -> float:
+        """For how long the batch that is being stored has been."""
+        return 0.0 if self._attempt_since_s is None else self._clock() - self._attempt_since_s
 
     @property
     def death(self) -> str | None:
@@ -127,8 +135,9 @@ class BatchWorker:
 
     @property
     def busy(self) -> bool:
-        """Whether full batches are being stored for most of the time, so that there is little left for others."""
-        return self._duty.share > _BUSY
+        """Whether large batches are being stored for most of the time, so that there is little left for others. One
+        that takes very long is held up by something else."""
+        return self._duty.share > _BUSY and self._storing_s <= _SLOW_S
 
     def start_batch_processing(self) -> None:
         """Starts the worker on the running loop."""
@@ -289,8 +298,7 @@ class BatchWorker:
         self._attempt_since_s = started = self._clock()
         rows = delivery.batch.rows
         try:
-            # Small ones are as long on their way where the database is far, and cost it little.
-            with self._duty.done() if rows >= self._policy.batch_size else nullcontext():
+            with self._duty.done() if rows >= _MUCH_ROWS else nullcontext():
                 outcome = await self._repository.bulk_insert_metrics(delivery)
         except SchemaProblem as error:
             self._fails(str(error))

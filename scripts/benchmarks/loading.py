@@ -16,6 +16,8 @@ from benchmarks.driving import Target, rate
 
 # Until the queue is as full as it gets, and what was saved for queries is used up.
 _SETTLE_S = 5.0
+# For what a turn takes beside that: to begin, to end, and to ask a busy server for its metrics.
+_SLACK_S = 1.0
 Beside: TypeAlias = Callable[[], AbstractAsyncContextManager[object]]
 
 
@@ -40,18 +42,25 @@ async def beside(
     back, so that all have one server, one table and the machine's moods in common. Raises RuntimeError for a
     failure."""
     loads: dict[str, list[Load]] = {name: [] for name in contenders}
-    lasting_s = turns * len(contenders) * (_SETTLE_S + seconds) + 2 * _SETTLE_S
+    lasting_s = turns * len(contenders) * (_SETTLE_S + seconds + _SLACK_S) + 2 * _SETTLE_S
     async with aiohttp.ClientSession(f"http://127.0.0.1:{http_port}") as http:
         sending = asyncio.create_task(rate(target, lasting_s))
-        await asyncio.sleep(_SETTLE_S)
-        for turn in range(turns):
-            for name in list(contenders) if turn % 2 else reversed(contenders):
-                async with contenders[name]():
-                    await asyncio.sleep(_SETTLE_S)
-                    loads[name].append(await _measured(http, seconds))
-                if sending.done():
-                    break
-        await sending
+        try:
+            await asyncio.sleep(_SETTLE_S)
+            for turn in range(turns):
+                for name in list(contenders) if turn % 2 else reversed(contenders):
+                    async with contenders[name]():
+                        await asyncio.sleep(_SETTLE_S)
+                        load = await _measured(http, seconds)
+                    if sending.done():
+                        await sending  # raises what it failed of
+                        msg = f"the load ended after {lasting_s:g} s, before all was measured"
+                        raise RuntimeError(msg)
+                    loads[name].append(load)
+            await sending
+        finally:
+            sending.cancel()
+            await asyncio.wait({sending})
     return loads
 
 

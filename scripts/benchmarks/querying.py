@@ -82,9 +82,9 @@ async def asking(port: int, pause_s: float, asked: list[tuple[float, float]]) ->
     reading = asyncio.create_task(_loop(port, pause_s, asked))
     try:
         yield
-    finally:
         if reading.done():
             await reading
+    finally:
         reading.cancel()
         await asyncio.wait({reading})
 

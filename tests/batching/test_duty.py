@@ -66,14 +66,17 @@ def test_what_fails_has_ended_too() -> None:
     assert duty.share < 0.001
 
 
-@pytest.mark.parametrize(("rows", "busy"), [(3, [False, False, True, False]), (2, [False] * 4)])
+@pytest.mark.parametrize(
+    ("rows", "busy"), [(2_500, [False, False, True, False, False]), (2_499, [False] * 5)]
+)
 async def test_storing_is_busy(rows: int, busy: list[bool]) -> None:
-    """With batches that are full, for most of the time; small ones take as long where the database is far away."""
+    """With large batches, for most of the time; small ones take as long where the database is far away, and what
+    takes very long waits for something."""
     clock = Clock()
     repository = ScriptedRepository()
     repository.gate.clear()
     journal = MemoryJournal(limits())
-    worker = BatchWorker(journal, repository, FlushPolicy(3, 0.001, 10), Telemetry(), clock=clock)
+    worker = BatchWorker(journal, repository, FlushPolicy(20_000, 0.001, 10), Telemetry(), clock=clock)
     worker.start_batch_processing()
     told = [worker.busy]
     await journal.offer(batch(rows), Ack.QUEUED)
@@ -82,8 +85,10 @@ async def test_storing_is_busy(rows: int, busy: list[bool]) -> None:
     told.append(worker.busy)
     clock.now_s += 0.5
     told.append(worker.busy)
+    clock.now_s += 10
+    told.append(worker.busy)
     repository.gate.set()
     await repository.until(lambda: len(repository.stored) == 1)
     await stop(journal, worker)
-    clock.now_s += 0.5
+    clock.now_s += 1.0
     assert [*told, worker.busy] == busy

@@ -233,11 +233,11 @@ async def test_queries_are_held_to_their_settings(database_url: str) -> None:
     """The time that each may take, and what all of them get of it while storing is busy."""
     limits: dict[str, Any] = {"query_connections": 50, "query_timeout": "1500ms", "query_share": 0.02}
     async with (
-        gateway(database_url, journal="memory", batch_size=5, **limits) as running,
+        gateway(database_url, journal="memory", batch_size=2_500, **limits) as running,
         running.database.transactions.transaction() as connection,
     ):
         await connection.execute("LOCK TABLE metrics")
-        await running.stub.log_metrics(LogMetricsRequest([Metric("s", "m", 1.0)] * 5))
+        await running.stub.log_metrics(LogMetricsRequest([Metric("s", "m", 1.0)] * 2_500))
         worker = running.app._storing._worker
         assert worker is not None
         while not worker.busy:

@@ -67,6 +67,7 @@ class TlsFiles:
         return context
 
     def _load_chain(self, context: ssl.SSLContext) -> None:
+        _read("TLS_CERT", self.certificate)  # OpenSSL would wait at a pipe for ever
         key = _read("TLS_KEY", self.key)
         if _ENCRYPTED.search(key):
             msg = (

@@ -41,9 +41,9 @@ def swap(pki: Pki) -> None:
     (pki.folder / "server.key").write_bytes((pki.folder / "server.pem").read_bytes())
 
 
-def pipe(pki: Pki) -> None:
-    (pki.folder / "ca.pem").unlink()
-    os.mkfifo(pki.folder / "ca.pem")
+def pipe(pki: Pki, name: str) -> None:
+    (pki.folder / name).unlink()
+    os.mkfifo(pki.folder / name)
 
 
 MISTAKES: dict[str, tuple[Callable[[Pki], object], str]] = {
@@ -60,7 +60,8 @@ MISTAKES: dict[str, tuple[Callable[[Pki], object], str]] = {
         lambda pki: encrypt(pki, PrivateFormat.TraditionalOpenSSL),
         "TLS_KEY .* is encrypted",
     ),
-    "a pipe": (pipe, "TLS_CLIENT_CA .* is no file"),
+    "a pipe for a certificate": (lambda pki: pipe(pki, "server.pem"), "TLS_CERT .* is no file"),
+    "a pipe for a CA": (lambda pki: pipe(pki, "ca.pem"), "TLS_CLIENT_CA .* is no file"),
 }
 
 
