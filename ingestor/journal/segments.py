@@ -42,7 +42,7 @@ def is_set_aside(name: str) -> bool:
 
 def let_go_name(name: str) -> str:
     """What a file that was set aside is called once the log has done with it, as with one that it removes."""
-    return name.removesuffix(DAMAGED) + _LET_GO
+    return name if is_let_go(name) else name.removesuffix(DAMAGED) + _LET_GO
 
 
 def is_let_go(name: str) -> bool:

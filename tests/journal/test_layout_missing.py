@@ -130,6 +130,18 @@ def test_the_newest_file_is_read_whatever_it_is_called(tmp_path: Path, called: s
         assert values(log, 2) == {3: 3.0}
 
 
+def test_a_file_that_was_let_go_is_let_go_again_under_the_same_name(tmp_path: Path) -> None:
+    """As when all behind it was lost: it is the newest then, part of the log once more, until its turn comes."""
+    path = put(tmp_path, segment(1, 1, entry(1), entry(2), cursor(2)))
+    (path / name(1)).rename(path / let_go(1))
+    with opened(tmp_path) as log:
+        log.append([record(3)])
+        log.committed(3)
+        assert set(contents(path)) == {let_go(1), name(2)}
+    with opened(tmp_path) as log:
+        assert (log.first, log.last, log.committed_hint, log.recovery.damaged) == (3, 3, 3, [let_go(1)])
+
+
 def test_a_file_that_is_missing_behind_a_damaged_one_is_a_loss(tmp_path: Path) -> None:
     """As long as the log has not let go of the damaged one, nothing behind it was removed."""
     path = put(tmp_path, segment(1, 1, entry(1)), segment(2, 2, entry(2)), segment(3, 3, entry(3)))
