@@ -69,7 +69,11 @@ class Retention:
         """Removes the oldest segment, if it may go and can."""
         if len(self._segments) < 2 or self._segments[0].last > committed:
             return False
-        return self.drop(self._segments[0])
+        oldest, behind = self._segments[:2]
+        # What it had and lost is still to be told: once it is let go, all before the next file is committed.
+        if oldest.damaged and behind.header.previous > committed:
+            return False
+        return self.drop(oldest)
 
     def drop(self, segment: Segment) -> bool:
         """Removes it, if that can be done; a damaged one is kept, and forgotten."""

@@ -12,8 +12,25 @@ from uuid import UUID
 import pytest
 
 from ingestor.journal.log import JournalFull, LogLimits, SegmentLog
+from ingestor.journal.parts import Gap
 from tests.journal.forgetful_disk import Disk, Fault
-from tests.journal.segment_files import LIMITS, ONE_EACH, contents, name, opened, record, values
+from tests.journal.segment_files import (
+    FIRST,
+    LIMITS,
+    ONE_EACH,
+    aside,
+    contents,
+    cursor,
+    entry,
+    let_go,
+    name,
+    opened,
+    put,
+    record,
+    segment,
+    values,
+)
+from tests.journal.segment_files import broken as broken_entry
 
 DATABASE, ANOTHER = UUID(int=7), UUID(int=8)
 
@@ -86,6 +103,26 @@ def test_what_the_database_kept_does_not_begin_its_time_anew(tmp_path: Path) -> 
         now_s = 119.0
         log.committed(2)
         assert log.first == 3
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_damaged_file_stays_until_the_database_is_past_what_it_lost(
+    tmp_path: Path, *, restarted: bool
+) -> None:
+    """Nothing good of it is left to be committed. Were it let go of, all before the next file would count as
+    committed, and nobody would be told of what is lost."""
+    damaged = broken_entry(segment(2, 3, entry(3)), 3)
+    path = put(tmp_path, FIRST, damaged, segment(3, 4, entry(4), cursor(2)))
+    with opened(tmp_path) as log:
+        log.committed(2)
+        assert set(contents(path)) == {aside(2), name(3)}
+        if not restarted:
+            assert (log.rewound(2), log.recovery.gaps) == ((3, 3), [Gap(3, 3, name(2))])
+            log.committed(4)
+            assert set(contents(path)) == {let_go(2), name(3)}
+    if restarted:
+        with opened(tmp_path) as log:
+            assert (log.committed_hint, log.recovery.gaps) == (2, [Gap(3, 3, aside(2))])
 
 
 def test_what_may_go_counts_as_room() -> None:
