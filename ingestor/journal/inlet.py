@@ -29,8 +29,6 @@ from ingestor.model import Ack
 _GROUP_BYTES_MAX = 8 * 1024**2
 # How long nothing is tried after the disk has failed; and so often it is looked whether a full one has room again.
 _REST_S = 1.0
-# How long the end waits for what is being written, at the most: only the disk can say whether it is there.
-_LAST_WRITE_S = 10.0
 
 
 class Inlet:
@@ -82,17 +80,15 @@ class Inlet:
 
     async def stop(self, timeout_s: float) -> None:
         """Writes what can still be written, for `timeout_s` seconds at most, and begins nothing more behind that;
-        what is being written then has some seconds to end."""
+        what is being written then comes to its end: only the disk can say whether it is there."""
         self._stopping = True
         if self._writer is None or self._writer.done():
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._idle.wait()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_WRITE_S), self._log.changing:
-                self._writer.cancel()  # it writes nothing, and will not
-        self._writer.cancel()
+        async with self._log.changing:  # the log can't be closed before, either
+            self._writer.cancel()
         await asyncio.wait([self._writer])
 
     def abandon(self, refusal: Refusal) -> None:
