@@ -180,7 +180,7 @@ class MemoryJournal:
         self._free(stored)
         self._commits.restart(position, ())
         self._admission.room_made()
-        self._reader.arrived(self._waiting_rows)
+        self._reader.wake()
         return -sum(entry.batch.rows for entry in stored)
 
     def close(self) -> None:

@@ -77,7 +77,7 @@ class Outlet:
             self._commits.restart(position, behind.placed)
             change = books.restarted(position, behind.rows, behind.marks)
         self._admission.room_made()
-        self._reader.arrived(books.backlog.waiting_rows)
+        self._reader.wake()
         return change
 
     async def stop(self) -> None:

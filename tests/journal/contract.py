@@ -207,6 +207,24 @@ class JournalContract(ABC):
         await journal.rewind(0)
         await asyncio.wait_for(waiting, 5)
 
+    async def test_who_waits_for_the_commit_of_what_is_to_be_read_again_waits_for_no_fuller_batch(
+        self,
+    ) -> None:
+        """The one who stores looks at once, although more rows than wait were asked for."""
+        journal = await self.make(limits())
+        committing = asyncio.create_task(journal.offer(batch(), Ack.COMMITTED))
+        await until(lambda: journal.waiting_rows == 1)
+        await journal.read(MANY)
+        await journal.offer(batch(), self.ack)
+        waiting = asyncio.create_task(journal.wait(MANY, None))
+        await turns()
+        assert not waiting.done()
+        await journal.rewind(0)
+        await asyncio.wait_for(waiting, 5)
+        assert journal.pressed
+        await settle_all(journal)
+        await asyncio.wait_for(committing, 5)
+
     async def test_what_the_database_has_already_is_let_go_of(self) -> None:
         """Rewound to a place further on, what lies before it is settled, and those who wait are told."""
         journal = await self.make(limits())
