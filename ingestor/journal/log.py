@@ -367,7 +367,7 @@ class SegmentLog:
         before = self._tail.segment
         if previous is None:
             previous = self._last if self._leapt_from is None else self._leapt_from
-            if before is not None and before.empty:
+            if before is not None and before.empty and not before.damaged:
                 previous = min(previous, before.header.previous)  # it goes, and what it says must stay
         after = self._tail.roll(first, previous, committed)
         self._leapt_from = None

@@ -55,6 +55,13 @@ class Recovery:
                 " middle of it, and they were never acknowledged",
                 *(gap.file, gap.first, gap.last),
             )
+        elif is_set_aside(gap.file):
+            # When that was done the file was the newest, perhaps, and this doubtful.
+            logger.error(
+                "the journal's {} lacks entries {} to {}: they are lost, or were never acknowledged (see what was"
+                " told when the file was set aside)",
+                *(gap.file, gap.first, gap.last),
+            )
         else:
             logger.error(
                 "the journal's {} is damaged or missing: its entries {} to {} are lost",

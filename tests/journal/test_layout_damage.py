@@ -154,6 +154,25 @@ def test_damage_that_was_found_once_is_known_at_the_next_start(tmp_path: Path) -
     assert set(contents(path)) == {let_go(1), name(2)}
 
 
+def test_a_newest_file_that_lost_all_is_told_of_at_the_next_start_too(
+    tmp_path: Path, warnings: list[str]
+) -> None:
+    """The file that was begun behind it follows what it had. That it may never have been acknowledged is known to
+    the first start alone, so the second claims neither."""
+    put(tmp_path, FIRST, broken(segment(2, 3, entry(3), cursor(0)), 3))
+    with opened(tmp_path) as log:
+        assert log.recovery.gaps == [Gap(3, 3, name(2), doubtful=True)]
+        log.append([record(4)])
+        assert values(log) == {1: 1.0, 2: 2.0, 4: 4.0}
+    warnings.clear()
+    with opened(tmp_path) as log:
+        assert log.recovery.gaps == [Gap(3, 3, aside(2))]
+        assert values(log) == {1: 1.0, 2: 2.0, 4: 4.0}
+    assert len(warnings) == 1
+    assert "entries 3 to 3" in warnings[0]
+    assert "never acknowledged" in warnings[0]
+
+
 def test_damage_that_is_met_while_reading_is_set_aside_as_well(tmp_path: Path) -> None:
     """Bytes can go bad while the server runs. It says so once, and writes to that file no more."""
     path = put(tmp_path, segment(1, 1, entry(1), cursor(0), entry(2), entry(3)))
