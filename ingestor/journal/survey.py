@@ -126,7 +126,7 @@ def _survey(
     progress: Callable[[int, int], object],
 ) -> Survey:
     size_bytes = sum(item.size_bytes for item in found)
-    first = parts.parts[0].first if parts.parts else 0
+    first = parts.held[0].first if parts.parts else 0
     committed = _committed(directory, parts)
     told = Survey(parts.journal, parts.database, len(found), size_bytes, first, committed)
     lost: list[Gap] = []

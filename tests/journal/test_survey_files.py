@@ -22,6 +22,7 @@ from tests.journal.segment_files import (
     cursor,
     entries_in,
     entry,
+    let_go,
     name,
     opened,
     put,
@@ -143,6 +144,16 @@ def test_of_what_is_missing_only_what_is_pending_is_told(tmp_path: Path) -> None
     assert exported(tmp_path, 5) == ([6], [])
     assert exported(tmp_path, 0) == ([1, 6], [(2, 3), (4, 5)])
     assert exported(tmp_path, 2) == ([6], [(3, 3), (4, 5)])
+
+
+def test_a_file_that_was_let_go_is_not_the_first_of_the_log(tmp_path: Path) -> None:
+    """The log has it no more, and begins behind it."""
+    damaged = broken(segment(1, 1, entry(1), entry(2)), 1)
+    path = put(tmp_path, damaged, segment(2, 3, entry(3)), segment(3, 4, entry(4), cursor(2)))
+    (path / name(1)).rename(path / let_go(1))
+    assert looked(tmp_path).first == 3
+    with opened(tmp_path) as log:
+        assert log.first == 3
 
 
 def test_a_file_that_is_only_just_being_made_is_none(tmp_path: Path) -> None:
