@@ -170,10 +170,10 @@ class Inlet:
         if self.closed or books.urged:
             self._reader.wake()
         # Others' code comes last: should it raise, everybody has been told, and the writer's end says it.
-        self._on_synced(written.took_s)
         for offer in group:
             if offer.ack is not Ack.QUEUED:
                 self._on_taken(offer.batch.rows)
+        self._on_synced(written.took_s)
         self.admission.room_made()
 
     def _tell_durable(self, joined: Joined) -> None:

@@ -202,13 +202,15 @@ async def test_who_shares_a_write_is_told_of_it_whatever_others_do_then(tmp_path
         msg = "a mistake of ours"
         raise ValueError(msg)
 
-    hooks: dict[str, Any] = {hook: fails}
+    taken: list[int] = []
+    hooks: dict[str, Any] = {"on_taken": taken.append, hook: fails}
     async with opened(tmp_path, **hooks) as (journal, _):
         levels = (Ack.JOURNALED, Ack.JOURNALED, Ack.COMMITTED)
         waiting = [asyncio.create_task(journal.offer(batch(), level)) for level in levels]
         await asyncio.wait_for(asyncio.gather(*waiting[:2]), 5)
         assert "a mistake of ours" in str(journal.problem)
         assert (journal.held_rows, journal.waiting_rows, journal.unwritten_rows) == (3, 3, 0)
+        assert sum(taken) == (3 if hook == "on_synced" else 0)
         await journal.settle(await journal.read(MANY), Outcome())
         assert await asyncio.wait_for(waiting[2], 5) == ()
 
