@@ -39,6 +39,8 @@ from ingestor.transport.transcoding import Router
 from ingestor.transport.transcoding.openapi import Info, describe
 
 _GENERATED = "ingestor_api"
+# So long before connections are closed by force, those who wait for a commit are told that it was not seen.
+_LAST_WORDS_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Fronts:
         self._settings = settings
         self._telemetry = telemetry
         limits = Limits(time_past_max=settings.time_past_max, time_future_max=settings.time_future_max)
+        self._journal = behind.journal
         self._service = _service(settings, telemetry, limits, behind)
         descriptors = Descriptors.of_package(_GENERATED)
         native = settings.codecs == "native" and columns.native_available()
@@ -106,12 +109,19 @@ class Fronts:
 
     async def close(self, timeout_s: float) -> None:
         """No new calls; those under way are answered, while the worker still makes room for them, within so many
-        seconds."""
+        seconds. Who waits for a commit that does not come is told before they are over."""
         self._service.hurry()
+        last_words_s = min(_LAST_WORDS_S, timeout_s / 2)
+        last_words = asyncio.get_running_loop().call_later(timeout_s - last_words_s, self._give_up_commits)
         answered = await asyncio.gather(self._drain_grpc(timeout_s), self._http.drain(timeout_s))
+        last_words.cancel()
         if not all(answered):
             logger.warning("some calls under way were not answered within DRAIN_TIMEOUT")
         await asyncio.gather(self._grpc.close(), self._http.close())
+
+    def _give_up_commits(self) -> None:
+        if isinstance(self._journal, DiskJournal):
+            self._journal.give_up_commits()
 
     async def _drain_grpc(self, timeout_s: float) -> bool:
         await self._watch.close()

@@ -200,3 +200,29 @@ async def test_a_commit_that_takes_too_long_is_told(database_url: str) -> None:
         assert caught.value.status is Status.DEADLINE_EXCEEDED
         await running.database.transactions.execute("ALTER TABLE away RENAME TO metrics")
         await until_stored(database_url, [1, 2])
+
+
+async def test_who_waits_for_a_commit_as_the_server_stops_is_told_that_it_is_kept(database_url: str) -> None:
+    """Before the connections are closed. Otherwise nobody could tell whether to send it again, and it would be
+    there twice."""
+    async with gateway(database_url) as running:
+        connection = await asyncpg.connect(database_url)
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE metrics IN ACCESS EXCLUSIVE MODE")
+            over_http = asyncio.create_task(
+                running.post("/v1/metrics", {**GOOD, "ack": "ACK_LEVEL_COMMITTED"})
+            )
+            metric = LogMetricRequest(service_name="s", metric_name="m", value=2, ack=AckLevel.COMMITTED)
+            over_grpc = asyncio.create_task(running.stub.log_metric(metric))
+            async with asyncio.timeout(10):
+                while running.app.held_entries() < 2:
+                    await asyncio.sleep(0.01)
+            stopping = asyncio.create_task(running.app.stop(2))
+            status, answer = await asyncio.wait_for(over_http, 10)
+            assert status == 504
+            assert "same request_id" in answer["message"]
+            with pytest.raises(GRPCError, match="kept in the journal") as told:
+                await asyncio.wait_for(over_grpc, 10)
+            assert told.value.status is Status.DEADLINE_EXCEEDED
+        await connection.close()
+        assert await stopping == 0

@@ -33,6 +33,11 @@ from ingestor.journal.request_ids import RequestIds
 from ingestor.journal.sleep import Reader
 from ingestor.model import Ack, DeadRow, Entry, MetricBatch, Outcome, Request, Taken
 
+_KEPT = (
+    "the server stopped before the commit was seen: what was sent is kept in the journal, and the next start stores"
+    " it at the latest; send it again only with the same request_id"
+)
+
 
 class DiskJournal:
     """The queue on an open log. `resume` it first, and `end` it at last."""
@@ -163,6 +168,11 @@ class DiskJournal:
         self._hurried = True
         self._reader.wake()
 
+    def give_up_commits(self) -> None:
+        """The server stops: who waits for the commit of what is durable hears TooLate, which says that it is
+        kept. It can be read and settled as before."""
+        self._commits.abandon(TooLate(_KEPT))
+
     async def resume(self) -> int:
         """Takes offers from now on. What the log holds and is not known to be committed is read next; returns
         how many rows that are. Raises JournalProblem."""
@@ -192,10 +202,7 @@ class DiskJournal:
         await self._outlet.stop()
         await self._thread.close()
         self._inlet.abandon(TooLate("the server stopped before this was written, but it may still be stored"))
-        kept = (
-            "the server stopped before this was committed: it is in the journal, and the next start stores it"
-        )
-        self._commits.abandon(TooLate(kept))
+        self.give_up_commits()
         return self._books.queued_rows
 
     async def offer(self, batch: MetricBatch, ack: Ack, request: Request | None = None) -> Sequence[DeadRow]:

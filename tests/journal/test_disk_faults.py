@@ -187,7 +187,7 @@ async def test_who_waits_for_a_commit_at_the_end_is_told(tmp_path: Path) -> None
         await turns()
         assert await journal.end(5) == 0
         for each in waiting:
-            with pytest.raises(TooLate, match="in the journal"):
+            with pytest.raises(TooLate, match="kept in the journal"):
                 await asyncio.wait_for(each, 5)
     async with opened(tmp_path) as (journal, _):
         assert journal.held_rows == 1
