@@ -32,7 +32,8 @@ class Gap(NamedTuple):
 class Part(NamedTuple):
     """A file that has a header or entries: those from `first` on that come before `limit` (None: all, there is no
     later part). `next_sequence` is the later part's. `header` is made up where the file's own can't be read.
-    One that is `let_go` is kept for its damage alone: all in it was committed, and the log has it no more."""
+    One that is `let_go` is kept for its damage alone: it or a later file was renamed once the database was past all
+    that they had, be it lost, and the log has it no more."""
 
     found: Found
     header: Header

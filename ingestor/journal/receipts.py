@@ -44,7 +44,8 @@ class Receipt:
 
     async def reached(self, ack: Ack) -> Sequence[DeadRow]:
         """Returns when this level is reached; with COMMITTED the rows that the database refused, counted from the
-        request's first. Raises Refusal when the journal could not keep the rows."""
+        request's first. Raises Refusal when the journal could not keep the rows, and TooLate when the server stops
+        first, and may well keep them."""
         if self._error is None and self._level < ack:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.append((ack, waiter))

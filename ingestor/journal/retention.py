@@ -76,7 +76,8 @@ class Retention:
         return self.drop(oldest)
 
     def drop(self, segment: Segment) -> bool:
-        """Removes it, if that can be done; a damaged one is kept, and forgotten."""
+        """Removes it, if that can be done; a damaged one is kept under its last name, and forgotten. So is one that
+        can't be renamed: the gap that files behind it leave as they go is told at the next start then."""
         try:
             self._remove(segment)
         except OSError as error:
