@@ -8,7 +8,18 @@ import pytest
 
 from ingestor.journal.directory import DiskDirectory
 from ingestor.journal.survey import Survey, export, survey
-from tests.journal.segment_files import FIRST, contents, entry, let_go, name, opened, put, segment, values
+from tests.journal.segment_files import (
+    FIRST,
+    broken,
+    contents,
+    entry,
+    let_go,
+    name,
+    opened,
+    put,
+    segment,
+    values,
+)
 
 HEADLESS = bytes(88) + entry(3)
 """A file of a third entry, whose header can't be read: so nothing says that those before it were committed."""
@@ -51,3 +62,11 @@ def test_a_damaged_file_behind_a_remnant_is_told(tmp_path: Path) -> None:
     path = put(tmp_path, FIRST, bytes(88), bytes(200), segment(4, 3, entry(3)))
     assert looked(tmp_path, whole=False).damaged_files == [name(3)]
     assert set(contents(path)) == {name(number) for number in (1, 2, 3, 4)}
+
+
+def test_what_is_lost_of_a_file_that_was_let_go_is_no_loss(tmp_path: Path) -> None:
+    """It was committed before the log had done with the file."""
+    path = put(tmp_path, broken(FIRST, 1), HEADLESS)
+    (path / name(1)).rename(path / let_go(1))
+    found = looked(tmp_path, whole=True)
+    assert (found.gaps, found.pending_entries, found.entries) == ([], 1, 2)
