@@ -8,9 +8,10 @@ from uuid import UUID
 
 import pytest
 
+from ingestor.journal import RequestIds
 from ingestor.journal import inlet as inlet_module
 from ingestor.journal import outlet as outlet_module
-from ingestor.model import Ack, Outcome
+from ingestor.model import Ack, Outcome, Request
 from tests.journal.contract import MANY, batch, limits, settle_all, turns, until
 from tests.journal.disk_kit import opened
 
@@ -88,3 +89,14 @@ async def test_a_read_that_gave_nothing_is_not_settled(tmp_path: Path) -> None:
         await journal.offer(batch(), Ack.JOURNALED)
         await settle_all(journal)
         assert journal.held_rows == 0
+
+
+async def test_what_the_database_kept_is_remembered(tmp_path: Path) -> None:
+    """A repetition needn't ask it, unless it went back."""
+    ids = RequestIds()
+    request = Request("", "r", b"f" * 16, 1)
+    async with opened(tmp_path, None, ids) as (journal, _):
+        await journal.offer(batch(), Ack.JOURNALED, request)
+        await settle_all(journal)
+        await journal.rewind(1)
+        assert await ids.find(request) is not None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from loguru import logger
 
-from ingestor.errors import Overloaded, Unavailable
+from ingestor.errors import Invalid, Overloaded, Unavailable
 from ingestor.journal import DiskJournal, RequestIds
 from ingestor.journal import inlet as inlet_module
 from ingestor.journal.directory import DiskDirectory
@@ -131,3 +131,22 @@ async def test_a_writer_that_dies_at_the_end_is_told(tmp_path: Path, warnings: l
             await asyncio.wait_for(waiting, 5)
         assert await asyncio.wait_for(ending, 5) == 0
     assert warnings == [DIED]
+
+
+async def test_what_a_journal_on_disk_is(tmp_path: Path) -> None:
+    """It survives the process, by the log's name; who is only queued is told nothing of rows."""
+    async with opened(tmp_path) as (journal, log):
+        assert journal.durable
+        assert journal.levels == {Ack.QUEUED, Ack.JOURNALED, Ack.COMMITTED}
+        assert journal.id == log.id
+        assert await journal.offer(batch(), Ack.QUEUED) == ()
+
+
+async def test_who_comes_too_late_is_told_that(tmp_path: Path) -> None:
+    """Also with what could never fit: another server may take it."""
+    async with opened(tmp_path, limits(rows=1)) as (journal, _):
+        with pytest.raises(Invalid):
+            await journal.offer(batch(2), Ack.JOURNALED)
+        journal.close()
+        with pytest.raises(Unavailable):
+            await journal.offer(batch(2), Ack.JOURNALED)
