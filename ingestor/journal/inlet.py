@@ -215,6 +215,7 @@ class Inlet:
         for offer in self._books.drop_unacknowledged():
             self._fail(offer, refusal)
         self.abandon(refusal)
+        self._idle.set()  # so that the end doesn't wait for it
 
     def _refusal(self) -> Refusal:
         books = self._books

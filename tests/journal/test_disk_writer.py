@@ -150,3 +150,19 @@ async def test_who_comes_too_late_is_told_that(tmp_path: Path) -> None:
         journal.close()
         with pytest.raises(Unavailable):
             await journal.offer(batch(2), Ack.JOURNALED)
+
+
+async def test_an_end_does_not_wait_for_a_writer_that_died(tmp_path: Path) -> None:
+    """Nobody else will write what is left."""
+    async with opened(tmp_path) as (journal, log):
+        log.go.clear()
+        waiting = asyncio.create_task(journal.offer(batch(), Ack.JOURNALED))
+        await until(lambda: log.appends == 1)
+        await journal.offer(batch(3), Ack.QUEUED)
+        log.failures = [ValueError("a mistake of ours")]
+        ending = asyncio.create_task(journal.end(60))
+        await turns()
+        log.go.set()
+        with pytest.raises(Unavailable, match="a mistake of ours.*may still be stored"):
+            await asyncio.wait_for(waiting, 5)
+        assert await asyncio.wait_for(ending, 5) == 3
