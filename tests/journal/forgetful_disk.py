@@ -22,10 +22,12 @@ OPERATIONS = ("write", "sync", "truncate", "create", "unlink", "rename", "dirsyn
 UNBOUNDED_BYTES = 1 << 40
 POWER_LOSS = -1
 """As an error number: no answer at all, the machine is off."""
+KILLED = -2
+"""As an error number: the process ends there. The machine lives on, and has what was written, synced or not."""
 
 
 class PowerLoss(BaseException):
-    """The machine is off: whoever ran on it doesn't run any more."""
+    """The machine is off, or the process was killed: whoever ran doesn't run any more."""
 
 
 class Fault(NamedTuple):
@@ -136,6 +138,10 @@ class Disk:
         self._locked_by = None
         return Process(self, self._boots)
 
+    def kill(self) -> None:
+        """Ends the process. Call `boot` then."""
+        self._boots += 1
+
     def lose_power(self) -> None:
         """Forgets whatever was not synced, as chance has it. Call `boot` then."""
         names = dict(self._durable)
@@ -226,12 +232,15 @@ class Process:
         if error == POWER_LOSS:
             self._disk.lose_power()
             raise PowerLoss
+        if error == KILLED:
+            self._disk.kill()
+            raise PowerLoss
         if error:
             raise OSError(error, os.strerror(error))
 
     def partly(self, error: int) -> bool:
         """Whether it was done: a full disk says so before, a broken one may say so after."""
-        return not error or (error in (errno.EIO, POWER_LOSS) and self._disk.random.random() < 0.5)
+        return not error or (error in (errno.EIO, POWER_LOSS, KILLED) and self._disk.random.random() < 0.5)
 
     @property
     def disk(self) -> Disk:
@@ -320,8 +329,9 @@ class OpenFile:
             self._inode.synced()
             return
         # The system's cache calls these pages clean from now on; whether the disk has them nobody knows.
-        for change in self._inode.changes:
-            change.tried = change.tried or not change.sure
+        if error != KILLED:
+            for change in self._inode.changes:
+                change.tried = change.tried or not change.sure
         self._process.end(error)
 
     def truncate(self, size: int) -> None:

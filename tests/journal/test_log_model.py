@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 from loguru import logger
 
 from ingestor.journal.log import LogLimits
-from tests.journal.forgetful_disk import OPERATIONS, POWER_LOSS, UNBOUNDED_BYTES, Fault
+from tests.journal.forgetful_disk import KILLED, OPERATIONS, POWER_LOSS, UNBOUNDED_BYTES, Fault
 from tests.journal.log_world import World
 
 _ROUNDS = int(os.environ.get("FAULT_ROUNDS", "60"))
@@ -32,7 +32,7 @@ _FAULTS = st.lists(
         Fault,
         st.sampled_from(OPERATIONS),
         st.integers(0, 3),
-        st.sampled_from((errno.EIO, errno.ENOSPC, POWER_LOSS)),
+        st.sampled_from((errno.EIO, errno.ENOSPC, POWER_LOSS, KILLED)),
         st.booleans(),
     ),
     max_size=3,
