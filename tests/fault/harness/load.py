@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from ingestor.model.delivery import Ack
+from ingestor.storage.faults import FAILURES
 from tests.fault.harness.callers import Address, Caller, GrpcCaller, HttpCaller
 from tests.fault.harness.ledger import Fate, Ledger, Page
 from tests.fault.harness.requests import Mix, Protocol, Request, encoded
@@ -121,7 +122,7 @@ class Load:
                 count = await connection.fetchval(_STORED, float(row), *moments)
             finally:
                 await connection.close(timeout=5)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except FAILURES:
             return
         self.read_back += 1
         if count != 1:
