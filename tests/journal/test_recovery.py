@@ -25,6 +25,7 @@ from tests.journal.segment_files import (
     contents,
     cursor,
     entry,
+    let_go,
     name,
     opened,
     put,
@@ -223,3 +224,13 @@ def test_a_torn_end_that_can_not_be_cut_off_is_written_around(told: list[str]) -
     assert "they can't be cut off, so a new file will be begun: [Errno 5]" in told[-1]
     log.append([record(2)])
     assert (values(log), set(disk.names)) == ({1: 1.0, 2: 2.0}, {name(1), name(2)})
+
+
+def test_a_damaged_file_goes_with_the_last_that_it_lost(tmp_path: Path) -> None:
+    """The database is past that now: not one position before, and no later."""
+    path = put(tmp_path, segment(1, 1, entry(1)), segment(2, 4, entry(4)))
+    (path / name(1)).rename(path / aside(1))
+    with opened(tmp_path) as log:
+        for committed, called in ((2, aside(1)), (3, let_go(1))):
+            log.committed(committed)
+            assert set(contents(path)) == {called, name(2)}
