@@ -260,6 +260,21 @@ async def test_a_failure_while_rows_are_separated_commits_nothing(
     await _nothing_then_all(gateway, reader, batch)
 
 
+async def test_a_failure_that_would_pass_ends_it_too(gateway: Gateway, reader: Reader) -> None:
+    """It is met once, in a range without poison: that isn't tried again by parts, as if a row were at fault."""
+    once = f"""
+        IF NEW.value = {_MARKER} THEN
+          IF nextval('meetings') = 1 THEN RAISE EXCEPTION 'no' USING ERRCODE = '53100'; END IF;
+        END IF;"""
+    await reader.execute("CREATE SEQUENCE meetings;" + _FUNCTION.format(_RAISE + once) + _BEFORE)
+    made = [row(float(number)) for number in range(1000)]
+    made[3], made[900] = row(1e6), row(_MARKER)
+    batch = MetricBatch.of_rows(made, {})
+    with pytest.raises(StorageUnavailable):
+        await gateway.store(batch, [placed(0, 1, "r")])
+    await _nothing_then_all(gateway, reader, batch)
+
+
 @pytest.mark.parametrize("marked", [4, 900], ids=["beside the poison", "in another range"])
 async def test_a_backend_killed_while_rows_are_separated_commits_nothing(
     gateway: Gateway, reader: Reader, marked: int
