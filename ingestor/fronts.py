@@ -112,16 +112,14 @@ class Fronts:
         seconds. Who waits for a commit that does not come is told before they are over."""
         self._service.hurry()
         last_words_s = min(_LAST_WORDS_S, timeout_s / 2)
-        last_words = asyncio.get_running_loop().call_later(timeout_s - last_words_s, self._give_up_commits)
+        last_words = asyncio.get_running_loop().call_later(
+            timeout_s - last_words_s, self._journal.give_up_commits
+        )
         answered = await asyncio.gather(self._drain_grpc(timeout_s), self._http.drain(timeout_s))
         last_words.cancel()
         if not all(answered):
             logger.warning("some calls under way were not answered within DRAIN_TIMEOUT")
         await asyncio.gather(self._grpc.close(), self._http.close())
-
-    def _give_up_commits(self) -> None:
-        if isinstance(self._journal, DiskJournal):
-            self._journal.give_up_commits()
 
     async def _drain_grpc(self, timeout_s: float) -> bool:
         await self._watch.close()

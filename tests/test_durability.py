@@ -202,10 +202,15 @@ async def test_a_commit_that_takes_too_long_is_told(database_url: str) -> None:
         await until_stored(database_url, [1, 2])
 
 
-async def test_who_waits_for_a_commit_as_the_server_stops_is_told_that_it_is_kept(database_url: str) -> None:
+@pytest.mark.parametrize(
+    ("journal", "said"), [("disk", "kept in the journal"), ("memory", "may still be stored")]
+)
+async def test_who_waits_for_a_commit_as_the_server_stops_is_told(
+    database_url: str, journal: str, said: str
+) -> None:
     """Before the connections are closed. Otherwise nobody could tell whether to send it again, and it would be
     there twice."""
-    async with gateway(database_url) as running:
+    async with gateway(database_url, journal=journal) as running:
         connection = await asyncpg.connect(database_url)
         async with connection.transaction():
             await connection.execute("LOCK TABLE metrics IN ACCESS EXCLUSIVE MODE")
@@ -221,8 +226,8 @@ async def test_who_waits_for_a_commit_as_the_server_stops_is_told_that_it_is_kep
             status, answer = await asyncio.wait_for(over_http, 10)
             assert status == 504
             assert "same request_id" in answer["message"]
-            with pytest.raises(GRPCError, match="kept in the journal") as told:
+            with pytest.raises(GRPCError, match=said) as told:
                 await asyncio.wait_for(over_grpc, 10)
             assert told.value.status is Status.DEADLINE_EXCEEDED
+            assert await stopping == (0 if journal == "disk" else 2)
         await connection.close()
-        assert await stopping == 0

@@ -39,6 +39,7 @@ class Commits:
         self._urge = urge
         self._due: deque[_Due] = deque()
         self._swept_at = _SWEPT_AT
+        self._abandoned: Refusal | None = None
 
     def __len__(self) -> int:
         """How many receipts are kept."""
@@ -48,6 +49,9 @@ class Commits:
         """An offer that has a receipt has become rows of the entry at `position`, those from `first` on. Positions
         never decrease."""
         assert offer.receipt is not None
+        if self._abandoned is not None:
+            offer.receipt.abandon(self._abandoned)
+            return
         due = _Due(position, first, offer.batch.rows, offer.request, offer.receipt)
         if self._is_wanted(due):
             self._due.append(due)
@@ -89,9 +93,10 @@ class Commits:
                 self._due.append(each)
 
     def abandon(self, refusal: Refusal) -> None:
-        """Nobody will hear of a commit here any more: who waits for one is told so."""
+        """Nobody will hear of a commit here any more: who waits for one is told so, and who comes to."""
+        self._abandoned = refusal
         for due in self._due:
-            due.receipt.fail(refusal)
+            due.receipt.abandon(refusal)
         self._due.clear()
 
     def restart(self, position: int, placed: Iterable[tuple[int, Placed]]) -> None:
@@ -108,6 +113,8 @@ class Commits:
             if (at, first) not in due_at:
                 receipt = Receipt()
                 receipt.advance(Ack.JOURNALED)
+                if self._abandoned is not None:
+                    receipt.abandon(self._abandoned)
                 due_at[at, first] = _Due(at, first, rows, request, receipt)
                 self._requests.hold(request, receipt, self._urge, Ack.JOURNALED)
         self._due = deque(due_at[key] for key in sorted(due_at) if self._is_wanted(due_at[key]))

@@ -169,8 +169,8 @@ class DiskJournal:
         self._reader.wake()
 
     def give_up_commits(self) -> None:
-        """The server stops: who waits for the commit of what is durable hears TooLate, which says that it is
-        kept. It can be read and settled as before."""
+        """The server stops: who waits for the commit of what is durable, or comes to, hears TooLate, which says
+        that it is kept. It can be read and settled as before."""
         self._commits.abandon(TooLate(_KEPT))
 
     async def resume(self) -> int:

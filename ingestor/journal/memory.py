@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from uuid import UUID, uuid4
 
-from ingestor.errors import Overloaded, Refusal
+from ingestor.errors import Overloaded, Refusal, TooLate
 from ingestor.journal.admission import RETRY_AFTER_S, Admission, QueueLimits
 from ingestor.journal.commits import Commits
 from ingestor.journal.receipts import Offer, Receipt
@@ -28,6 +28,11 @@ from ingestor.model.delivery import NOTHING
 
 # Taking them out, and letting go of them later, takes some 7 ms each.
 _ENTRIES_READ_MAX = 50_000
+
+_UNSEEN = (
+    "the server stopped before the commit was seen: what was sent may still be stored; send it again only with the"
+    " same request_id"
+)
 
 
 class MemoryJournal:
@@ -118,6 +123,11 @@ class MemoryJournal:
         """Nobody should wait for fuller batches any more."""
         self._hurried = True
         self._wake()
+
+    def give_up_commits(self) -> None:
+        """The server stops: who waits for a commit, or comes to, hears TooLate. What is here can be read and
+        settled as before."""
+        self._commits.abandon(TooLate(_UNSEEN))
 
     async def offer(self, batch: MetricBatch, ack: Ack, request: Request | None = None) -> Sequence[DeadRow]:
         """Takes the batch whole; returns once `ack` is reached, with the rows that the database refused (COMMITTED

@@ -32,7 +32,7 @@ class Offer(NamedTuple):
 class Receipt:
     """The fate of one request. All on one event loop."""
 
-    __slots__ = ("_dead", "_error", "_level", "_waiters", "awaited")
+    __slots__ = ("_abandoned", "_dead", "_error", "_level", "_waiters", "awaited")
 
     def __init__(self, *, awaited: bool = False) -> None:
         """`awaited` says whether somebody waits for the commit, or is about to."""
@@ -40,13 +40,14 @@ class Receipt:
         self._level = Ack.QUEUED
         self._dead: tuple[DeadRow, ...] = ()
         self._error: Refusal | None = None
+        self._abandoned: Refusal | None = None
         self._waiters: list[tuple[Ack, asyncio.Future[None]]] = []
 
     async def reached(self, ack: Ack) -> Sequence[DeadRow]:
         """Returns when this level is reached; with COMMITTED the rows that the database refused, counted from the
         request's first. Raises Refusal when the journal could not keep the rows, and TooLate when the server stops
         first, and may well keep them."""
-        if self._error is None and self._level < ack:
+        if self._error is None and self._abandoned is None and self._level < ack:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.append((ack, waiter))
             self.awaited = self.awaited or ack is Ack.COMMITTED
@@ -58,6 +59,8 @@ class Receipt:
                     self.awaited = any(level is Ack.COMMITTED for level, _ in self._waiters)
         if self._error is not None:
             raise self._error
+        if self._abandoned is not None and self._level < ack:
+            raise self._abandoned
         return self._dead if ack is Ack.COMMITTED else ()
 
     def advance(self, level: Ack, dead: tuple[DeadRow, ...] = ()) -> None:
@@ -69,6 +72,11 @@ class Receipt:
     def fail(self, error: Refusal) -> None:
         """The rows were not taken after all."""
         self._error = error
+        self._wake(Ack.COMMITTED)
+
+    def abandon(self, refusal: Refusal) -> None:
+        """Nobody will hear of a level that is not reached; what is reached stays so."""
+        self._abandoned = refusal
         self._wake(Ack.COMMITTED)
 
     def _wake(self, level: Ack) -> None:

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import pytest
 
-from ingestor.errors import Invalid
+from ingestor.errors import Invalid, TooLate
 from ingestor.journal import DiskJournal, MemoryJournal, QueueLimits, RequestIds
 from ingestor.model import Ack, DeadRow, Entry, MetricBatch, Outcome, Request, Row
 
@@ -224,6 +224,31 @@ class JournalContract(ABC):
         assert journal.pressed
         await settle_all(journal)
         await asyncio.wait_for(committing, 5)
+
+    async def test_who_waits_for_a_commit_as_the_server_stops_is_told(self) -> None:
+        """And who comes to wait for one later, with a request of its own or one that is known; whose level is
+        reached hears nothing of it. All of it can be stored."""
+        requests = RequestIds()
+        journal = await self.make(limits(), requests)
+        known = Request("", "r", b"f", 1)
+        early = asyncio.create_task(journal.offer(batch(1, 1.0), Ack.COMMITTED))
+        assert not await journal.offer(batch(1, 2.0), self.ack, known)
+        await until(lambda: journal.waiting_rows == 2)
+        journal.give_up_commits()
+        for asking in (early, journal.offer(batch(1, 3.0), Ack.COMMITTED)):
+            with pytest.raises(TooLate, match="the commit was seen"):
+                await asyncio.wait_for(asking, 5)
+        assert not await journal.offer(batch(1, 4.0), self.ack)
+        again = await requests.find(known)
+        assert again is not None
+        assert not await asyncio.wait_for(again.reached(self.ack), 5)
+        with pytest.raises(TooLate, match="the commit was seen"):
+            await asyncio.wait_for(again.reached(Ack.COMMITTED), 5)
+        await until(lambda: journal.waiting_rows == 4)
+        entries = await journal.read(MANY)
+        assert sorted(values(entries)) == [1.0, 2.0, 3.0, 4.0]
+        await journal.settle(entries, Outcome())
+        assert journal.held_rows == 0
 
     async def test_what_the_database_has_already_is_let_go_of(self) -> None:
         """Rewound to a place further on, what lies before it is settled, and those who wait are told."""
