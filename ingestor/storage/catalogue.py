@@ -23,9 +23,10 @@ from ingestor.timestamps import from_micros
 LAG_S = 5.0
 """How long the times of a series that is known stay as they are."""
 
+# Together with those that are behind, which `catch_up` writes every few seconds.
 _REMEMBERED_MAX = 200_000
-# In one statement: the event loop stands still while it is encoded.
-_WRITTEN_MAX = 5_000
+WRITTEN_MAX = 5_000
+"""In one statement: the event loop stands still while it is encoded."""
 
 # In the order of the key, also from statement to statement, so that two gateways which write the same series can't
 # deadlock.
@@ -88,14 +89,14 @@ class Catalogue:
 
     async def write(self, connection: AnyConnection, written: Spans) -> None:
         """On this connection, as part of its transaction."""
-        keys = written.keys()
-        places = sorted(range(len(keys)), key=keys.__getitem__)
-        for start in range(0, len(keys), _WRITTEN_MAX):
-            some = places[start : start + _WRITTEN_MAX]
-            services, metrics = ([keys[place][part] for place in some] for part in (0, 1))
+        names = written.names
+        places = np.array(sorted(range(len(names)), key=names.__getitem__), np.int64)
+        for start in range(0, len(names), WRITTEN_MAX):
+            some = written.at(places[start : start + WRITTEN_MAX])
+            services, metrics = zip(*some.keys(), strict=True)
             firsts, lasts = (
-                [from_micros(time_us) for time_us in times_us[some].tolist()]
-                for times_us in (written.first_us, written.last_us)
+                [from_micros(time_us) for time_us in times_us.tolist()]
+                for times_us in (some.first_us, some.last_us)
             )
             await connection.execute(_WRITE, services, metrics, firsts, lasts)
 

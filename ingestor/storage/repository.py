@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 from uuid import UUID
 
+import numpy as np
 import pyarrow as pa
 from loguru import logger
 
@@ -22,7 +23,7 @@ from ingestor.model.batch import SCHEMA
 from ingestor.model.spans import Spans, spans_of
 from ingestor.storage import dead_letters
 from ingestor.storage.bisection import Bisection
-from ingestor.storage.catalogue import Catalogue
+from ingestor.storage.catalogue import WRITTEN_MAX, Catalogue, Due
 from ingestor.storage.column_store import DIRECT, INDIRECT, ColumnStore
 from ingestor.storage.copy import Encoder, stream
 from ingestor.storage.cursors import Cursors, moving
@@ -117,12 +118,14 @@ class MetricRepository:
     async def catch_up(self, *, all_: bool = False) -> None:
         """Writes what the catalogue of series has been behind with for long, or all of it. Call it now and then,
         also while a delivery is stored. Raises StorageError."""
-        due = self._catalogue.overdue(all_=all_)
-        if len(due.written):
+        overdue = self._catalogue.overdue(all_=all_).written
+        # Few in a transaction: who gives this up in the middle does not begin again with the first.
+        for start in range(0, len(overdue), WRITTEN_MAX):
+            some = overdue.at(np.arange(start, min(start + WRITTEN_MAX, len(overdue))))
             with storage_errors():
                 async with self._transactions.transaction() as connection:
-                    await self._catalogue.write(connection, due.written)
-            self._catalogue.committed(due)
+                    await self._catalogue.write(connection, some)
+            self._catalogue.committed(Due(some, Spans.of({})))
 
     async def _store(self, delivery: Delivery) -> Outcome:
         try:
