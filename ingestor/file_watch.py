@@ -86,10 +86,13 @@ class FileWatch(Generic[ReadT]):
     async def _aside(self, function: Callable[[], ResultT]) -> ResultT:
         """Called in a thread, for as long as it takes; one that hangs is a problem. Raises what it raises."""
         calling = asyncio.ensure_future(asyncio.to_thread(function))
-        done, _ = await asyncio.wait({calling}, timeout=_SLOW_S)
-        if not done:
-            self._fail(f"{self._names} can't be looked at: that takes over {_SLOW_S:g} s")
-        return await calling
+        try:
+            done, _ = await asyncio.wait({calling}, timeout=_SLOW_S)
+            if not done:
+                self._fail(f"{self._names} can't be looked at: that takes over {_SLOW_S:g} s")
+            return await calling
+        finally:
+            calling.cancel()  # else nobody would hear of how it ends
 
     def _fail(self, problem: str) -> None:
         if problem == self.problem:

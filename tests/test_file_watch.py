@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
@@ -138,6 +139,36 @@ async def test_a_look_that_hangs_is_told(
         await looking
     assert watched.watch.problem is None
     assert len(errors) == 1
+
+
+async def test_a_look_that_is_given_up_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as an error that nobody hears of, which the event loop would tell as one of its own."""
+    watched = Watched(tmp_path / "word")
+    begun, goes_on = Event(), Event()
+    unheard: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: unheard.append(context))
+
+    def fail(path: Path) -> None:
+        begun.set()
+        goes_on.wait(20)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(file_watch, "_stamp", fail)
+    looking = asyncio.create_task(watched.watch.look())
+    await asyncio.to_thread(begun.wait, 20)
+    looking.cancel()
+    await asyncio.wait([looking])
+    goes_on.set()
+    await loop.shutdown_default_executor()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    del looking
+    gc.collect()
+    await asyncio.sleep(0)
+    assert unheard == []
 
 
 async def test_a_folder_that_can_not_be_entered_is_no_file_that_is_missing(tmp_path: Path) -> None:

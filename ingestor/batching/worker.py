@@ -28,8 +28,8 @@ _BACKOFF = Backoff()
 _SLOW_S = 10.0
 # Of the time. With as much load as two cores take, database and clients included, it is 0.7 and more.
 _BUSY = 0.5
-# Smaller batches are as long on their way where the database is far, and cost it little. BATCH_SIZE is no bound for
-# that: the journal on disk reads 8 MiB at once, and who waits for commits sends no more than they have in flight.
+# Smaller batches are as long on their way where the database is far, and cost it little. A larger BATCH_SIZE is no
+# bound for that: the journal on disk reads 8 MiB at once, and who waits for commits has little in flight.
 _MUCH_ROWS = 2_500
 # How long a cancelled attempt may take to end.
 _GRACE_S = 5.0
@@ -100,6 +100,7 @@ class BatchWorker:
         self._chance = chance
         self._clock = clock
         self._duty = Duty(clock)
+        self._much_rows = min(_MUCH_ROWS, policy.batch_size)
         self._task: asyncio.Task[None] | None = None
         self._failure: str | None = None
         self._death: str | None = None
@@ -298,7 +299,7 @@ class BatchWorker:
         self._attempt_since_s = started = self._clock()
         rows = delivery.batch.rows
         try:
-            with self._duty.done() if rows >= _MUCH_ROWS else nullcontext():
+            with self._duty.done() if rows >= self._much_rows else nullcontext():
                 outcome = await self._repository.bulk_insert_metrics(delivery)
         except SchemaProblem as error:
             self._fails(str(error))

@@ -66,17 +66,21 @@ def test_what_fails_has_ended_too() -> None:
     assert duty.share < 0.001
 
 
+_BUSY = [False, False, True, False, False]
+
+
 @pytest.mark.parametrize(
-    ("rows", "busy"), [(2_500, [False, False, True, False, False]), (2_499, [False] * 5)]
+    ("rows", "batch_size", "busy"),
+    [(2_500, 20_000, _BUSY), (2_499, 20_000, [False] * 5), (30, 30, _BUSY), (29, 30, [False] * 5)],
 )
-async def test_storing_is_busy(rows: int, busy: list[bool]) -> None:
+async def test_storing_is_busy(rows: int, batch_size: int, busy: list[bool]) -> None:
     """With large batches, for most of the time; small ones take as long where the database is far away, and what
     takes very long waits for something."""
     clock = Clock()
     repository = ScriptedRepository()
     repository.gate.clear()
     journal = MemoryJournal(limits())
-    worker = BatchWorker(journal, repository, FlushPolicy(20_000, 0.001, 10), Telemetry(), clock=clock)
+    worker = BatchWorker(journal, repository, FlushPolicy(batch_size, 0.001, 10), Telemetry(), clock=clock)
     worker.start_batch_processing()
     told = [worker.busy]
     await journal.offer(batch(rows), Ack.QUEUED)
