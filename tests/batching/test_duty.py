@@ -11,7 +11,7 @@ from ingestor.batching.duty import Duty
 from ingestor.journal import MemoryJournal
 from ingestor.model import Ack
 from ingestor.telemetry import Telemetry
-from tests.batching.test_worker import ScriptedRepository, stop
+from tests.batching.worker_kit import ScriptedRepository, stop
 from tests.journal.contract import batch, limits
 
 
