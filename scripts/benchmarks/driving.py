@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -25,7 +26,7 @@ class Connection(Protocol):
     def idle(self) -> bool: ...
     def open(self, calls: int) -> None: ...
     def stop(self) -> None: ...
-    def call(self) -> None: ...
+    def call(self, due_s: float) -> None: ...
     def close(self) -> None: ...
 
 
@@ -93,22 +94,42 @@ async def until_answered(target: Target, requests: int) -> Answers:
 
 async def steady(target: Target, per_second: float, seconds: float) -> Answers:
     """Calls at the times at which they are due, also when earlier ones are not answered; latencies count from
-    then. Raises RuntimeError when a call fails, or one had no connection to go out on."""
+    then. Raises RuntimeError when a call fails, or had no connection to go out on."""
     answers = Answers()
     connections = await _connected(target, answers.latencies_s.append)
-    began = time.perf_counter()
-    sent = 0
-    while (now_s := time.perf_counter() - began) < seconds:
-        while sent < now_s * per_second:
-            turned = connections[sent % len(connections) :] + connections[: sent % len(connections)]
-            connection = next((each for each in turned if each.idle), None)
-            if connection is None:
-                break  # HTTP/1.1: all are busy, so the call is late, and that shows in those behind it
-            connection.call()
-            sent += 1
-        await asyncio.sleep(0.0005)
+    turns, late = deque(connections), deque[float]()
+
+    def send(dues_s: Sequence[float]) -> None:
+        late.extend(dues_s)
+        while late and (free := next((each for each in turns if each.idle), None)) is not None:
+            free.call(late.popleft())
+            turns.rotate(-1)
+
+    loop = asyncio.get_running_loop()
+    await asyncio.to_thread(
+        _pace, per_second, seconds, lambda dues_s: loop.call_soon_threadsafe(send, dues_s)
+    )
+    ends_at = time.monotonic() + _PATIENCE_S
+    while late and time.monotonic() < ends_at:  # HTTP/1.1: all are busy, so the call is late, and that shows
+        send(())
+        await asyncio.sleep(0.001)
     await _finished(connections)
+    if late:
+        msg = f"{len(late)} calls had no connection to go out on"
+        raise RuntimeError(msg)
     return answers
+
+
+def _pace(per_second: float, seconds: float, tell: Callable[[list[float]], object]) -> None:
+    """Tells which calls are due, when they are. Sleeps in a thread: an event loop's timers have milliseconds, and
+    asked for less it would spin on a core that the server needs."""
+    began_s, told, count = time.perf_counter(), 0, int(per_second * seconds)
+    while told < count:
+        if (wait_s := began_s + told / per_second - time.perf_counter()) > 0:
+            time.sleep(wait_s)
+        until = min(count, int((time.perf_counter() - began_s) * per_second) + 1)
+        tell([began_s + number / per_second for number in range(told, until)])
+        told = until
 
 
 async def _connected(target: Target, on_answer: OnAnswer) -> list[Connection]:

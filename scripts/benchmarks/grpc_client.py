@@ -76,15 +76,16 @@ class UnaryConnection(asyncio.Protocol):
     def open(self, calls: int) -> None:
         """Keeps so many calls in flight from now on."""
         self._closed_loop = True
-        self._transport.write(b"".join(self._request() for _ in range(calls)))
+        now_s = time.perf_counter()
+        self._transport.write(b"".join(self._request(now_s) for _ in range(calls)))
 
     def stop(self) -> None:
         """No more calls; those in flight are still answered."""
         self._closed_loop = False
 
-    def call(self) -> None:
-        """One more call, now."""
-        self._transport.write(self._request())
+    def call(self, due_s: float) -> None:
+        """One more call, now; its latency counts from `due_s` (perf_counter's seconds)."""
+        self._transport.write(self._request(due_s))
 
     @property
     def idle(self) -> bool:
@@ -108,7 +109,7 @@ class UnaryConnection(asyncio.Protocol):
             elif type_ == _HEADERS and flags & _END_STREAM:
                 self._answered(stream)
                 if self._closed_loop:
-                    replies.append(self._request())
+                    replies.append(self._request(time.perf_counter()))
             else:
                 self._other(type_, flags, stream, payload, replies)
         if replies:
@@ -136,11 +137,11 @@ class UnaryConnection(asyncio.Protocol):
             at = end
         self._unread = data[at:]
 
-    def _request(self) -> bytes:
+    def _request(self, since_s: float) -> bytes:
         stream = self._next
         self._next += 2
         message = next(self._messages)
-        self._sent_s[stream] = time.perf_counter()
+        self._sent_s[stream] = since_s
         pieces = [frame(_HEADERS, _END_HEADERS, stream, self._block)]
         for start in range(0, len(message), _FRAME_MAX):
             piece = message[start : start + _FRAME_MAX]

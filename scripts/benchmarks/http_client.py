@@ -31,15 +31,15 @@ class HttpConnection(asyncio.Protocol):
         """Keeps a call in flight from now on; HTTP/1.1 has no more of them on one connection."""
         assert calls == 1
         self._goes_on = True
-        self.call()
+        self.call(time.perf_counter())
 
     def stop(self) -> None:
         """No more calls; the one in flight is still answered."""
         self._goes_on = False
 
-    def call(self) -> None:
-        """One call, now."""
-        self._sent_s = time.perf_counter()
+    def call(self, due_s: float) -> None:
+        """One call, now; its latency counts from `due_s` (perf_counter's seconds)."""
+        self._sent_s = due_s
         self._transport.write(next(self._requests))
 
     @property
@@ -72,4 +72,4 @@ class HttpConnection(asyncio.Protocol):
             self._on_answer(time.perf_counter() - self._sent_s)
         self._sent_s = None
         if self._goes_on:
-            self.call()
+            self.call(time.perf_counter())
