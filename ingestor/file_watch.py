@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 from loguru import logger
 
 from ingestor.errors import BadSetting
+from ingestor.threads import apart
 
 EVERY_S = 1.0
 # A look that takes longer is told: until it ends, nothing that is revoked is noticed.
@@ -84,8 +85,9 @@ class FileWatch(Generic[ReadT]):
         self._tell()
 
     async def _aside(self, function: Callable[[], ResultT]) -> ResultT:
-        """Called in a thread, for as long as it takes; one that hangs is a problem. Raises what it raises."""
-        calling = asyncio.ensure_future(asyncio.to_thread(function))
+        """Called in a thread, for as long as it takes: one that hangs is a problem, and the next look waits for it,
+        so that there is one at a time. Raises what it raises."""
+        calling = apart(function)
         try:
             done, _ = await asyncio.wait({calling}, timeout=_SLOW_S)
             if not done:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Event
+from threading import Event, get_ident
 
 import pytest
 from loguru import logger
@@ -147,11 +148,13 @@ async def test_a_look_that_is_given_up_leaves_nothing_behind(
     """Such as an error that nobody hears of, which the event loop would tell as one of its own."""
     watched = Watched(tmp_path / "word")
     begun, goes_on = Event(), Event()
+    threads = list[int]()
     unheard: list[object] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: unheard.append(context))
 
     def fail(path: Path) -> None:
+        threads.append(get_ident())
         begun.set()
         goes_on.wait(20)
         raise ZeroDivisionError
@@ -162,7 +165,8 @@ async def test_a_look_that_is_given_up_leaves_nothing_behind(
     looking.cancel()
     await asyncio.wait([looking])
     goes_on.set()
-    await loop.shutdown_default_executor()
+    while threads[0] in sys._current_frames():
+        await asyncio.sleep(0.001)
     for _ in range(3):
         await asyncio.sleep(0)
     del looking
