@@ -29,7 +29,9 @@ _SLOW_S = 10.0
 # Of the time. With as much load as two cores take, database and clients included, it is 0.7 and more.
 _BUSY = 0.5
 # Smaller batches are as long on their way where the database is far, and cost it little. A larger BATCH_SIZE is no
-# bound for that: the journal on disk reads 8 MiB at once, and who waits for commits has little in flight.
+# bound for that: the journal on disk reads 8 MiB at once, and who waits for commits has little in flight. Nor is a
+# small one, which a trickle fills; but where none becomes so large, one that has grown as far as it may was held up
+# by storing.
 _MUCH_ROWS = 2_500
 # How long a cancelled attempt may take to end.
 _GRACE_S = 5.0
@@ -100,7 +102,7 @@ class BatchWorker:
         self._chance = chance
         self._clock = clock
         self._duty = Duty(clock)
-        self._much_rows = min(_MUCH_ROWS, policy.batch_size)
+        self._much_rows = min(_MUCH_ROWS, policy.rows_max)
         self._task: asyncio.Task[None] | None = None
         self._failure: str | None = None
         self._death: str | None = None

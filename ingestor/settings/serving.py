@@ -34,7 +34,8 @@ class Serving(BaseModel):
         ge=0.01,
         le=1.0,
         description="what all queries together get of the time while storing is busy (batches of 2,500 rows, or"
-        " BATCH_SIZE if that is less, are under way for over half of the time); 1: queries wait for nothing",
+        " as large as BATCH_SIZE lets them become if that is less, are under way for over half of the time);"
+        " 1: queries wait for nothing",
     )
     connections_max: int = Field(
         default=1_000,

@@ -71,11 +71,11 @@ _BUSY = [False, False, True, False, False]
 
 @pytest.mark.parametrize(
     ("rows", "batch_size", "busy"),
-    [(2_500, 20_000, _BUSY), (2_499, 20_000, [False] * 5), (30, 30, _BUSY), (29, 30, [False] * 5)],
+    [(2_500, 20_000, _BUSY), (2_499, 20_000, [False] * 5), (300, 30, _BUSY), (299, 30, [False] * 5)],
 )
 async def test_storing_is_busy(rows: int, batch_size: int, busy: list[bool]) -> None:
-    """With large batches, for most of the time; small ones take as long where the database is far away, and what
-    takes very long waits for something."""
+    """With large batches, for most of the time, or those as large as they may become; others take as long where the
+    database is far away, and what takes very long waits for something."""
     clock = Clock()
     repository = ScriptedRepository()
     repository.gate.clear()
