@@ -31,6 +31,9 @@ from ingestor.model.batch import SCHEMA
 CURSOR_MOVED = "IGC01"
 """What ingestor_move_cursor raises."""
 
+HELD_UP = frozenset({"40P01", "55P03"})
+"""A deadlock or a lock_timeout: somebody else is at these rows, which says nothing of others."""
+
 _ROW_CLASSES = frozenset({"20", "21", "22", "23", "44"})
 _ROW_STATES = frozenset({"54000", "P0000", "P0001", "P0002", "P0003"})
 _SCHEMA_CLASSES = frozenset({"0A", "0P", "28", "2B", "3D", "3F", "42", "54"})

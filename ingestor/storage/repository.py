@@ -27,7 +27,7 @@ from ingestor.storage.catalogue import WRITTEN_MAX, Catalogue, Due
 from ingestor.storage.column_store import DIRECT, INDIRECT, ColumnStore
 from ingestor.storage.copy import Encoder, stream
 from ingestor.storage.cursors import Cursors, moving
-from ingestor.storage.faults import CURSOR_MOVED, FAILURES, LACKS_RIGHT, classify, storage_errors
+from ingestor.storage.faults import CURSOR_MOVED, FAILURES, HELD_UP, LACKS_RIGHT, classify, storage_errors
 from ingestor.storage.label_sets import LabelSets
 from ingestor.storage.remainder import Rest, dead_of_requests, leave_out
 from ingestor.storage.request_ids import RequestIds, Verdicts
@@ -41,6 +41,11 @@ from ingestor.storage.transactions import Connection, TransactionManager, until_
 _STORE_S_MAX = 60.0
 # What was put off until COMMIT would be refused there, where no row can be told from another.
 _AT_ONCE = "SET CONSTRAINTS ALL IMMEDIATE;"
+# Of the few seconds that catching up has: a row that somebody holds locked must not hold up all behind it. Other
+# gateways hold theirs for milliseconds.
+_BRIEFLY = "SET LOCAL lock_timeout = '200ms';"
+# Who holds rows in so many places holds all of them.
+_HELD_UP_MAX = 5
 
 _UNLABELED = [name for name in SCHEMA.names if name != "label_set_id"]
 
@@ -116,16 +121,30 @@ class MetricRepository:
             raise
 
     async def catch_up(self, *, all_: bool = False) -> None:
-        """Writes what the catalogue of series has been behind with for long, or all of it. Call it now and then,
-        also while a delivery is stored. Raises StorageError."""
+        """Writes what the catalogue of series has been behind with for long, or all of it but what others hold
+        locked. Call it now and then, also while a delivery is stored. Raises StorageError."""
         overdue = self._catalogue.overdue(all_=all_).written
+        held_up: list[StorageError] = []
         # Few in a transaction: who gives this up in the middle does not begin again with the first.
         for start in range(0, len(overdue), WRITTEN_MAX):
             some = overdue.at(np.arange(start, min(start + WRITTEN_MAX, len(overdue))))
-            with storage_errors():
-                async with self._transactions.transaction() as connection:
-                    await self._catalogue.write(connection, some)
-            self._catalogue.committed(Due(some, Spans.of({})))
+            try:
+                await self._write_late(some)
+            except StorageError as error:
+                if error.sqlstate not in HELD_UP:
+                    raise
+                held_up.append(error)
+                if len(held_up) == _HELD_UP_MAX:
+                    break
+        if held_up:
+            raise held_up[0]
+
+    async def _write_late(self, some: Spans) -> None:
+        """In a transaction of their own. Raises StorageError."""
+        with storage_errors():
+            async with self._transactions.transaction(_BRIEFLY) as connection:
+                await self._catalogue.write(connection, some)
+        self._catalogue.committed(Due(some, Spans.of({})))
 
     async def _store(self, delivery: Delivery) -> Outcome:
         try:

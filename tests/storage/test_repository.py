@@ -10,11 +10,8 @@ import pytest
 
 from ingestor.errors import SchemaProblem, StorageUnavailable
 from ingestor.model import MetricBatch, Row, label_set
-from ingestor.model.spans import Spans
-from ingestor.storage import repository as repository_module
 from ingestor.storage.database import Database
 from ingestor.storage.opening import open_database
-from ingestor.storage.transactions import AnyConnection
 from ingestor.timestamps import microseconds
 from tests.storage.deliveries import NOW, Gateway, Reader
 
@@ -210,33 +207,3 @@ async def test_commits_are_durable_whatever_the_servers_default(database_url: st
     database = await open_database(database_url)
     assert await database.transactions.execute("SHOW synchronous_commit") == "on"
     await database.close(5)
-
-
-async def test_catching_up_that_is_given_up_goes_on_later(
-    database: Database, reader: Reader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With what is left: many series would otherwise never be written in the time there is."""
-    monkeypatch.setattr(repository_module, "WRITTEN_MAX", 2)
-    gateway, services = Gateway(database), ["b", "a", "ab", "e", "d"]
-    later = NOW + timedelta(seconds=1)
-    for moment in (NOW, later):
-        await gateway.store(batch(*((moment, each, "m", 1.0) for each in services)))
-    catalogue = gateway.repository._catalogue
-    write, written = catalogue.write, list[str]()
-
-    async def write_two(connection: AnyConnection, spans: Spans) -> None:
-        if written:
-            raise TimeoutError
-        await write(connection, spans)
-        written.extend(spans.names)
-
-    with monkeypatch.context() as broken:
-        broken.setattr(catalogue, "write", write_two)
-        with pytest.raises(StorageUnavailable):
-            await gateway.repository.catch_up(all_=True)
-    left = catalogue.overdue(all_=True).written.names
-    assert (len(written), len(left)) == (2, 3)
-    assert sorted(written + left) == [f"{each}\0m" for each in sorted(services)]
-    await gateway.repository.catch_up(all_=True)
-    rows = await reader.fetch("SELECT service_name, last_time FROM metric_series ORDER BY service_name")
-    assert [tuple(row) for row in rows] == [(each, later) for each in sorted(services)]
