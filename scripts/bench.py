@@ -195,26 +195,27 @@ async def latency(console: Console, server: str, options: argparse.Namespace) ->
 async def query(console: Console, name: str, server: str, options: argparse.Namespace) -> None:
     """Reading, and what it costs those who store."""
     rows = options.stored
-    table = _table(f"reading, {name}, {rows:,} rows of a week (milliseconds)", "question", "median")
-    console.print(f"{name}: reading ...")
-    async with filled(server, rows) as url, ingestor(url) as ports:
-        found = await read(ports[1])
-    table.add_row("a day of one series of 100, by the minute", f"{found.day_ms:.1f}")
-    table.add_row("a page of the catalogue", f"{found.series_ms:.1f}")
-    console.print(table)
     case = cases(options.rows)[0]
     bodies = await asyncio.to_thread(case.bodies, case.workload)
     asked: dict[str, list[tuple[float, float]]] = {"both asked each second": [], "asked without a pause": []}
-    console.print(f"{name}: storing while both are asked ...")
-    async with filled(server, rows) as url, ingestor(url, JOURNAL=_JOURNAL) as ports:
-        contenders: dict[str, Beside] = {"nobody reads": nothing}
-        contenders |= {
-            what: partial(asking, ports[1], pause_s, asked[what])
-            for what, pause_s in zip(asked, (1.0, 0.0), strict=True)
-        }
-        loads = await beside(
-            ports[1], case.target(ports, bodies), _seconds(options), options.runs, contenders
-        )
+    table = _table(f"reading, {name}, {rows:,} rows of a week (milliseconds)", "question", "median")
+    console.print(f"{name}: reading ...")
+    async with filled(server, rows) as url:
+        async with ingestor(url) as ports:
+            found = await read(ports[1])
+        table.add_row("a day of one series of 100, by the minute", f"{found.day_ms:.1f}")
+        table.add_row("a page of the catalogue", f"{found.series_ms:.1f}")
+        console.print(table)
+        console.print(f"{name}: storing while both are asked ...")
+        async with ingestor(url, JOURNAL=_JOURNAL) as ports:
+            contenders: dict[str, Beside] = {"nobody reads": nothing}
+            contenders |= {
+                what: partial(asking, ports[1], pause_s, asked[what])
+                for what, pause_s in zip(asked, (1.0, 0.0), strict=True)
+            }
+            loads = await beside(
+                ports[1], case.target(ports, bodies), _seconds(options), options.runs, contenders
+            )
     console.print(_beside_table(f"{case.name}, {name}", loads))
     table = _table("meanwhile (milliseconds)", "", "asked", "a day", "the catalogue")
     for what, took_s in asked.items():

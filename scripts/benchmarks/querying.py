@@ -27,6 +27,8 @@ _BATCH_ROWS = 50_000
 _ASKED = 20
 # Of rows that nobody has looked at since: what autovacuum does within minutes.
 _SETTLE = "VACUUM ANALYZE"
+# TimescaleDB's own jobs lock the same tables in another order.
+_SETTLE_TRIES, _SETTLE_PAUSE_S = 5, 2.0
 
 
 class _Refused(Exception):
@@ -58,10 +60,25 @@ async def filled(server: str, rows: int) -> AsyncIterator[str]:
                 Delivery(batch, repository.arrange(batch), number, number + 1)
             )
         await database.close(5)
-        connection = await asyncpg.connect(url)
-        await connection.execute(_SETTLE)
-        await connection.close()
+        await settle(url)
         yield url
+
+
+async def settle(url: str) -> None:
+    """As it would be some minutes later. Raises asyncpg.DeadlockDetectedError when it can't be in a few tries."""
+    connection = await asyncpg.connect(url)
+    try:
+        for tries_left in reversed(range(_SETTLE_TRIES)):
+            try:
+                await connection.execute(_SETTLE)
+            except asyncpg.DeadlockDetectedError:
+                if not tries_left:
+                    raise
+                await asyncio.sleep(_SETTLE_PAUSE_S)
+            else:
+                return
+    finally:
+        await connection.close()
 
 
 async def read(port: int) -> Read:
