@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
@@ -40,8 +40,8 @@ class TransactionManager:
                 yield connection
             except (asyncpg.PostgresError, StorageError):
                 raise
-            except BaseException:  # cancelled or timed out; it is raised again
-                connection.terminate()  # or giving it back to the pool would wait for an answer
+            except BaseException:  # cancelled, timed out or broken; it is raised again
+                _cut(connection)  # or giving it back to the pool would wait for an answer
                 raise
 
     @asynccontextmanager
@@ -84,8 +84,15 @@ async def within(connection: Connection, opening: str = "", closing: str = "") -
     except BaseException:  # cancelled, too; it is raised again
         # The server did not answer, or nobody waits for its answer any more: there is no telling what it would say
         # to ROLLBACK. It rolls back by itself when the connection is gone.
-        connection.terminate()
+        _cut(connection)
         raise
+
+
+def _cut(connection: Connection) -> None:
+    """It is of no more use. That somebody cut it before must not take the place of the reason: who is cancelled would
+    go on, taking that for the database's failure."""
+    with suppress(asyncpg.InterfaceError):
+        connection.terminate()
 
 
 async def _roll_back(connection: Connection) -> None:
@@ -93,7 +100,7 @@ async def _roll_back(connection: Connection) -> None:
         async with asyncio.timeout(_GRACE_S):
             await connection.execute("ROLLBACK")
     except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
-        connection.terminate()
+        _cut(connection)
 
 
 def told_by_nobody(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
