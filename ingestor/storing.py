@@ -132,11 +132,8 @@ class Storing:
         return self._worker is not None and await self._worker.drain(timeout_s, patient=patient)
 
     async def close(self, journal: Journal, timeout_s: float) -> None:
-        """Leaves the database."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        """Leaves the database, whatever anything that waits for it does then."""
+        await self._end_tasks()
         if self.database is None:
             return
         await self._catch_up(all_=True)
@@ -146,6 +143,18 @@ class Storing:
                 async with asyncio.timeout(_ANSWER_S):
                     await self.database.forget_cursor(journal.id)
         await self.database.close(timeout_s)
+
+    async def _end_tasks(self) -> None:
+        # Once more: the first may be spent on a server that is to say that it has given up, too.
+        for _ in range(2):
+            left = [task for task in self._tasks if not task.done()]
+            for task in left:
+                task.cancel()
+            if left:
+                await asyncio.wait(left, timeout=_ANSWER_S)
+        for task in self._tasks:
+            if not task.done():
+                logger.warning("{} does not end, and is left", task.get_name())
 
     @property
     def _window_s(self) -> float:

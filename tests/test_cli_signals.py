@@ -134,3 +134,34 @@ def test_ctrl_c_while_modules_are_imported_is_no_traceback(tmp_path: Path, modul
     )
     assert done.returncode in (130, -signal.SIGINT)
     assert done.stderr == b""
+
+
+STUBBORN = """
+import asyncio, sys
+from ingestor.cli import running
+async def stubborn():
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            print("goes on", flush=True)
+async def work():
+    asyncio.get_running_loop().left = asyncio.create_task(stubborn())
+    await asyncio.sleep(0)
+    return 3
+running._REST_S_MAX = 0.2
+sys.exit(running.until_done(work()))
+"""
+
+
+def test_what_does_not_end_does_not_keep_the_process(tmp_path: Path) -> None:
+    """A task that goes on whenever it is told to end, by a mistake of ours or of a driver: all else is done."""
+    done = subprocess.run(
+        [sys.executable, "-c", STUBBORN],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        check=False,
+        timeout=20,
+    )
+    assert (done.returncode, done.stdout) == (3, b"goes on\n")

@@ -12,16 +12,27 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import asyncpg
 import pytest
 from ingestor_api.analytics.v1 import LogMetricRequest
 from loguru import logger
 
+from ingestor import storing
+from ingestor.storage import catalogue
 from ingestor.telemetry import logs
 from tests.gateway import Gateway, gateway
 from tests.server_process import serve
 from tests.stalling_proxy import stalling
 
 GOOD = b'{"serviceName":"s","metricName":"m","value":1}'
+COMMITTED = b'{"serviceName":"s","metricName":"m","value":1,"ack":"ACK_LEVEL_COMMITTED"}'
+
+
+async def until_locked(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Until somebody waits for a lock."""
+    async with asyncio.timeout(15):
+        while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            await asyncio.sleep(0.01)
 
 
 async def readiness(running: Gateway) -> tuple[int, str]:
@@ -59,6 +70,40 @@ async def test_stopping_ends_in_time_while_the_database_does_not_answer(database
         started = time.monotonic()
         assert await running.app.stop(1) == 1
         assert time.monotonic() - started < 15
+
+
+async def test_stopping_ends_in_time_while_the_times_of_series_are_written(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the transaction of a task of its own, which waits for a lock that somebody holds."""
+    monkeypatch.setattr(storing, "_CATCH_UP_EVERY_S", 0.05)
+    async with gateway(database_url) as running:
+        for _ in range(2):
+            assert (await running.post("/v1/metrics", COMMITTED))[0] == 200
+        connection = await asyncpg.connect(database_url)
+        await connection.execute("BEGIN; LOCK TABLE metric_series")
+        monkeypatch.setattr(catalogue, "LAG_S", 0.0)
+        await until_locked(connection)
+        assert await asyncio.wait_for(running.app.stop(1), 15) == 0
+        await connection.close()
+
+
+async def test_stopping_ends_in_time_while_a_connection_is_begun(database_url: str, tmp_path: Path) -> None:
+    """To a database that was away, is there, and does not answer any more: not even that it has given up."""
+    async with stalling(database_url) as (url, proxy):
+        async with gateway(url, data_dir=tmp_path) as running:
+            assert (await running.post("/v1/metrics", COMMITTED))[0] == 200
+        await proxy.refuse()
+        connection = await asyncpg.connect(database_url)
+        async with gateway(url, data_dir=tmp_path) as running:
+            assert (await running.post("/v1/metrics", GOOD))[0] == 200
+            await connection.execute("BEGIN; LOCK TABLE ingestor_migrations")
+            await proxy.accept()
+            await until_locked(connection)
+            proxy.flowing.clear()
+            assert await asyncio.wait_for(running.app.stop(1), 15) == 0
+            assert running.app.held_entries() == 1
+        await connection.close()
 
 
 async def test_a_stuck_client_costs_no_metrics(database_url: str) -> None:

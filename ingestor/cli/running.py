@@ -12,12 +12,20 @@ from collections.abc import Coroutine
 from typing import Any
 
 _CLEANUP_S_MAX = 75.0  # twice an embedded database's longest end, and some
+# What nobody waited for may still go on so long when all is done.
+_REST_S_MAX = 5.0
 
 
 def to_the_end(work: Coroutine[Any, Any, int]) -> int:
     """Runs it; the first SIGINT, SIGTERM or SIGHUP cancels it, those after that change nothing until it has
     cleaned up. Returns its exit code, or 128 and the signal's number."""
     return on_a_loop(_until_signalled(work))
+
+
+def until_done(work: Coroutine[Any, Any, int]) -> int:
+    """Runs it; when it is done the process ends, whatever it has left on the loop or in threads. What signals mean
+    it knows itself."""
+    return on_a_loop(_and_leave(work))
 
 
 def on_a_loop(work: Coroutine[Any, Any, int]) -> int:
@@ -31,6 +39,16 @@ def on_a_loop(work: Coroutine[Any, Any, int]) -> int:
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(work)
+
+
+async def _and_leave(work: Coroutine[Any, Any, int]) -> int:
+    code = 1
+    try:
+        code = await work
+    finally:
+        # asyncio cancels what is left, and waits for it without a bound.
+        asyncio.get_running_loop().call_later(_REST_S_MAX, os._exit, code)
+    return code
 
 
 async def _until_signalled(work: Coroutine[Any, Any, int]) -> int:

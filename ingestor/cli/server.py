@@ -23,8 +23,8 @@ def add(commands: Any) -> None:
 def _run(command: str, given: dict[str, Any]) -> int:
     settings, _ = loaded(given)
     from ingestor import commands  # a bad setting need not wait for pyarrow
-    from ingestor.cli.running import on_a_loop, to_the_end
+    from ingestor.cli.running import to_the_end, until_done
 
     if command == "serve":
-        return on_a_loop(commands.serve(settings))  # what signals mean it knows itself
+        return until_done(commands.serve(settings))
     return to_the_end(getattr(commands, command)(settings))

@@ -89,8 +89,8 @@ async def within(connection: Connection, opening: str = "", closing: str = "") -
 
 
 def _cut(connection: Connection) -> None:
-    """It is of no more use. That somebody cut it before must not take the place of the reason: who is cancelled would
-    go on, taking that for the database's failure."""
+    """It is of no more use. That it was cut before must not take the place of the reason: who is cancelled would
+    take that for the database's failure, and go on."""
     with suppress(asyncpg.InterfaceError):
         connection.terminate()
 

@@ -63,5 +63,7 @@ async def test_who_is_told_to_end_in_a_transaction_ends(database: Database, read
         assert isinstance(writing.exception(), TimeoutError)
     await reader.execute("ROLLBACK")
     begun = "SELECT count(*) FROM pg_class WHERE relname = 'begun'"
-    await until(lambda: reader.fetchval("SELECT count(*) = 0 FROM pg_locks WHERE relation = 'metrics'::regclass"))
+    await until(
+        lambda: reader.fetchval("SELECT count(*) = 0 FROM pg_locks WHERE relation = 'metrics'::regclass")
+    )
     assert await database.transactions.execute(begun) == 0
