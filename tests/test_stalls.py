@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import asyncpg
 import pytest
-from ingestor_api.analytics.v1 import LogMetricRequest
+from grpclib import GRPCError, Status
+from ingestor_api.analytics.v1 import AckLevel, LogMetricRequest
 from loguru import logger
 
 from ingestor import storing
+from ingestor.journal.log import Record, SegmentLog
 from ingestor.storage import catalogue
 from ingestor.telemetry import logs
 from tests.gateway import Gateway, gateway
@@ -104,6 +107,44 @@ async def test_stopping_ends_in_time_while_a_connection_is_begun(database_url: s
             assert await asyncio.wait_for(running.app.stop(1), 15) == 0
             assert running.app.held_entries() == 1
         await connection.close()
+
+
+async def test_who_waits_for_a_disk_that_hangs_is_told_as_the_server_stops(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over either protocol, before the connections are closed. When the disk works on, the server ends, and all of
+    it is kept, that which was acknowledged before as well."""
+    hung, goes_on, real = threading.Event(), threading.Event(), SegmentLog.append
+
+    def append(log: SegmentLog, records: Sequence[Record]) -> None:
+        hung.set()
+        assert goes_on.wait(30)
+        real(log, records)
+
+    async with gateway(database_url, data_dir=tmp_path) as running:
+        assert (await running.post("/v1/metrics", COMMITTED))[0] == 200
+        monkeypatch.setattr(SegmentLog, "append", append)
+        metric = LogMetricRequest("s", "m", 2.0, ack=AckLevel.COMMITTED)
+        over_grpc = asyncio.create_task(running.stub.log_metric(metric))
+        await asyncio.to_thread(hung.wait, 10)
+        over_http = [asyncio.create_task(running.post("/v1/metrics", body)) for body in (GOOD, COMMITTED)]
+        queued = LogMetricRequest("s", "m", 3.0, ack=AckLevel.QUEUED)
+        assert (await running.stub.log_metric(queued)).success
+        while running.app.held_entries() < 3:
+            await asyncio.sleep(0.01)
+        stopping = asyncio.create_task(running.app.stop(1))
+        with pytest.raises(GRPCError, match="may still be stored") as told:
+            await asyncio.wait_for(over_grpc, 10)
+        assert told.value.status is Status.DEADLINE_EXCEEDED
+        for each in over_http:
+            status, answer = await asyncio.wait_for(each, 10)
+            assert status == 504
+            assert "may still be stored" in answer["message"]
+        goes_on.set()
+        assert await asyncio.wait_for(stopping, 15) == 0
+    async with gateway(database_url, data_dir=tmp_path) as running, asyncio.timeout(10):
+        while len(await running.rows()) < 5:
+            await asyncio.sleep(0.01)
 
 
 async def test_a_stuck_client_costs_no_metrics(database_url: str) -> None:

@@ -67,7 +67,7 @@ class Admission(Generic[GuestT]):
         # First come first; a dict, so that one who gives up leaves at no cost.
         self._waiters: dict[asyncio.Future[None], GuestT] = {}
         self._waiters_bytes = 0
-        self._refused = False
+        self._refused = self._hasty = False
         self.closed = False
 
     @property
@@ -95,15 +95,22 @@ class Admission(Generic[GuestT]):
         self._refused = False
         self._admit()
 
-    def close(self) -> None:
-        """Refuses everybody from now on, also those that wait."""
-        self.closed = True
+    def give_up_waiting(self) -> None:
+        """The server stops: who waits for room, or would have to, is refused."""
+        self._hasty = True
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_exception(closing())
 
+    def close(self) -> None:
+        """Refuses everybody from now on, also those that wait."""
+        self.closed = True
+        self.give_up_waiting()
+
     async def _wait_for_room(self, guest: GuestT) -> None:
         wait_s = self._limits.admission_wait_s
+        if self._hasty:
+            raise closing()
         if wait_s <= 0 or self._waiters_bytes + guest.size_bytes > self._limits.waiting_bytes:
             raise self._refuse()
         loop = asyncio.get_running_loop()

@@ -40,6 +40,7 @@ class Books:
         """For a log that ends at `last`."""
         self._limits = limits
         self.offers: deque[Offer] = deque()
+        self.being_written: Sequence[Offer] = ()
         self.backlog = Backlog(last)
         # What was read at once and is not settled yet, oldest first.
         self.in_flight: deque[Sequence[Taken]] = deque()
@@ -106,14 +107,17 @@ class Books:
             offer = self.offers.popleft()
             size += offer.size_bytes
             group.append(offer)
+        self.being_written = group
         return group
 
     def put_back(self, group: Sequence[Offer]) -> None:
         """These, taken out last, are not written after all."""
+        self.being_written = ()
         self.offers.extendleft(reversed(group))
 
     def wrote(self, group: Sequence[Offer], entries: Iterable[Entry]) -> None:
         """These offers, taken out last, are durable now, as these entries."""
+        self.being_written = ()
         self.unwritten_rows -= sum(offer.batch.rows for offer in group)
         self.unwritten_bytes -= sum(offer.size_bytes for offer in group)
         self.queued_rows -= sum(offer.batch.rows for offer in group if offer.ack is Ack.QUEUED)

@@ -95,6 +95,7 @@ class Commits:
     def abandon(self, refusal: Refusal) -> None:
         """Nobody will hear of a commit here any more: who waits for one is told so, and who comes to."""
         self._abandoned = refusal
+        self._requests.give_up_resolving()
         for due in self._due:
             due.receipt.abandon(refusal)
         self._due.clear()

@@ -35,7 +35,7 @@ from ingestor.model import Ack, DeadRow, Entry, MetricBatch, Outcome, Request, T
 
 _KEPT = (
     "the server stopped before the commit was seen: what was sent is kept in the journal, and the next start stores"
-    " it at the latest; send it again only with the same request_id"
+    " it at the latest: sent again with the same request_id it is stored once, without one twice"
 )
 
 
@@ -169,9 +169,10 @@ class DiskJournal:
         self._reader.wake()
 
     def give_up_commits(self) -> None:
-        """The server stops: who waits for the commit of what is durable, or comes to, hears TooLate, which says
-        that it is kept. It can be read and settled as before."""
+        """The server stops: who waits for a commit, or for the disk, or comes to, hears TooLate, which says whether
+        it is kept. All of it is written, and can be read and settled, as before. Who waits for room is refused."""
         self._commits.abandon(TooLate(_KEPT))
+        self._inlet.give_up_waiting()
 
     async def resume(self) -> int:
         """Takes offers from now on. What the log holds and is not known to be committed is read next; returns
@@ -201,7 +202,7 @@ class DiskJournal:
         await self._inlet.stop(timeout_s)
         await self._outlet.stop()
         await self._thread.close()
-        self._inlet.abandon(TooLate("the server stopped before this was written, but it may still be stored"))
+        self._inlet.abandon()
         self.give_up_commits()
         return self._books.queued_rows
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from loguru import logger
 
-from ingestor.errors import Overloaded, Refusal, Unavailable
+from ingestor.errors import Overloaded, Refusal, TooLate, Unavailable
 from ingestor.journal.admission import RETRY_AFTER_S, Admission, QueueLimits
 from ingestor.journal.books import Books
 from ingestor.journal.commits import Commits
@@ -29,6 +29,12 @@ from ingestor.model import Ack
 _GROUP_BYTES_MAX = 8 * 1024**2
 # How long nothing is tried after the disk has failed; and so often it is looked whether a full one has room again.
 _REST_S = 1.0
+# As the server stops, who comes is told after so long that it is not written.
+_LAST_S = 0.25
+_UNWRITTEN = (
+    "the server stopped before this was written, but it may still be stored: sent again with the same request_id it"
+    " is stored once, without one perhaps twice"
+)
 
 
 class Inlet:
@@ -67,6 +73,8 @@ class Inlet:
         self._idle.set()
         self._writer: asyncio.Task[None] | None = None
         self._stopping = False
+        self._giving_up = False
+        self._last_words: asyncio.TimerHandle | None = None
 
     @property
     def closed(self) -> bool:
@@ -77,6 +85,16 @@ class Inlet:
         """Writes from now on what is offered."""
         self._writer = asyncio.create_task(self._write(), name="journal-writer")
         self._writer.add_done_callback(self._writer_ended)
+
+    def give_up_waiting(self) -> None:
+        """The server stops: who waits for what is not written hears TooLate, and who comes to, soon. It is written
+        as before. Who waits for room is refused."""
+        self._giving_up = True
+        self._last_words = None
+        for offer in (*self._books.being_written, *self._books.offers):
+            if offer.receipt is not None:
+                offer.receipt.abandon(TooLate(_UNWRITTEN))
+        self.admission.give_up_waiting()
 
     async def stop(self, timeout_s: float) -> None:
         """Writes what can still be written, for `timeout_s` seconds at most, and begins nothing more behind that;
@@ -91,10 +109,9 @@ class Inlet:
             self._writer.cancel()
         await asyncio.wait([self._writer])
 
-    def abandon(self, refusal: Refusal) -> None:
+    def abandon(self) -> None:
         """Nobody will write what is left: who still waits is told so."""
-        while self._books.offers:
-            self._fail(self._books.offers.popleft(), refusal)
+        self._fail_all(TooLate(_UNWRITTEN))
 
     def _take(self, offer: Offer) -> None:
         self._books.took(offer)
@@ -104,6 +121,9 @@ class Inlet:
             self._requests.hold(offer.request, offer.receipt, self._urge, least)
         self._offered.set()
         self._idle.clear()
+        if self._giving_up and self._last_words is None:
+            loop = asyncio.get_running_loop()
+            self._last_words = loop.call_later(_LAST_S, self.give_up_waiting)
         if offer.ack is Ack.QUEUED:
             self._on_taken(offer.batch.rows)
 
@@ -196,6 +216,10 @@ class Inlet:
         for offer in self._books.drop_unacknowledged():
             self._fail(offer, refusal)
 
+    def _fail_all(self, refusal: Refusal) -> None:
+        while self._books.offers:
+            self._fail(self._books.offers.popleft(), refusal)
+
     def _fail(self, offer: Offer, refusal: Refusal) -> None:
         if offer.request is not None:
             self._requests.drop(offer.request)
@@ -214,7 +238,7 @@ class Inlet:
         refusal = Unavailable(f"{problem}: it may still be stored", RETRY_AFTER_S)
         for offer in self._books.drop_unacknowledged():
             self._fail(offer, refusal)
-        self.abandon(refusal)
+        self._fail_all(refusal)
         self._idle.set()  # so that the end doesn't wait for it
 
     def _refusal(self) -> Refusal:

@@ -30,8 +30,8 @@ from ingestor.model.delivery import NOTHING
 _ENTRIES_READ_MAX = 50_000
 
 _UNSEEN = (
-    "the server stopped before the commit was seen: what was sent may still be stored; send it again only with the"
-    " same request_id"
+    "the server stopped before the commit was seen, but it may still be stored: sent again with the same request_id"
+    " it is stored once, without one perhaps twice"
 )
 
 
@@ -125,9 +125,10 @@ class MemoryJournal:
         self._wake()
 
     def give_up_commits(self) -> None:
-        """The server stops: who waits for a commit, or comes to, hears TooLate. What is here can be read and
-        settled as before."""
+        """The server stops: who waits for a commit, or comes to, hears TooLate, and who waits for room is
+        refused. What is here can be read and settled as before."""
         self._commits.abandon(TooLate(_UNSEEN))
+        self._admission.give_up_waiting()
 
     async def offer(self, batch: MetricBatch, ack: Ack, request: Request | None = None) -> Sequence[DeadRow]:
         """Takes the batch whole; returns once `ack` is reached, with the rows that the database refused (COMMITTED

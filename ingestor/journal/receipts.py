@@ -57,10 +57,11 @@ class Receipt:
                 if waiter.cancelled():
                     self._waiters = [each for each in self._waiters if each[1] is not waiter]
                     self.awaited = any(level is Ack.COMMITTED for level, _ in self._waiters)
+        # All who wait are told by one object, which would gather their tracebacks.
         if self._error is not None:
-            raise self._error
+            raise self._error.with_traceback(None)
         if self._abandoned is not None and self._level < ack:
-            raise self._abandoned
+            raise self._abandoned.with_traceback(None)
         return self._dead if ack is Ack.COMMITTED else ()
 
     def advance(self, level: Ack, dead: tuple[DeadRow, ...] = ()) -> None:

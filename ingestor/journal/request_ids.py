@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from loguru import logger
 
-from ingestor.errors import Conflict, StorageError, Unavailable
+from ingestor.errors import Conflict, StorageError, TooLate, Unavailable
 from ingestor.journal.admission import RETRY_AFTER_S
 from ingestor.journal.receipts import Receipt
 from ingestor.model import Ack, DeadRow, Request, RequestKey, StoredRequest
@@ -32,6 +32,11 @@ _ANSWERS_BYTES_MAX = 16 * 1024**2
 _DEAD_ROW_BYTES = 200
 _ASKED_AT_ONCE_MAX = 1_000
 _ANSWER_S_MAX = 2.0
+
+_UNTOLD = (
+    "it is stored, but the server stopped before the database said what became of its rows: to hear that, send it"
+    " again with the same request_id"
+)
 
 
 class Earlier:
@@ -88,7 +93,7 @@ class RequestIds:
         self._claims: dict[RequestKey, _Claim] = {}
         self._asking: dict[RequestKey, asyncio.Future[StoredRequest | None]] = {}
         self._asker: asyncio.Task[None] | None = None
-        self._resolving: set[asyncio.Task[None]] = set()
+        self._resolving: dict[asyncio.Task[None], Receipt] = {}
 
     async def find(self, request: Request) -> Earlier | None:
         """What this request was when it was first seen. None when it is new: then its name is claimed until
@@ -162,8 +167,13 @@ class RequestIds:
         self.drop(request)
         if receipt.awaited:
             task = asyncio.create_task(self._resolve(request, receipt), name="request-id")
-            self._resolving.add(task)
-            task.add_done_callback(self._resolving.discard)
+            self._resolving[task] = receipt
+            task.add_done_callback(self._resolving.pop)
+
+    def give_up_resolving(self) -> None:
+        """The server stops: who waits for what the database knows is told so."""
+        for receipt in self._resolving.values():
+            receipt.abandon(TooLate(_UNTOLD))
 
     async def _resolve(self, request: Request, receipt: Receipt) -> None:
         stored = await self._ask(request.key)

@@ -179,3 +179,16 @@ async def test_who_gives_up_is_told_whether_he_was_taken() -> None:
             await task
         assert cancelled.value.args == told
     assert house.inside == [1]
+
+
+async def test_who_waits_as_the_server_stops_is_refused() -> None:
+    """And who would have to later; who fits still comes in."""
+    house = House(2)
+    waiting = house.comes(3)
+    await turns()
+    house.door.give_up_waiting()
+    for each in (waiting, house.comes(3)):
+        with pytest.raises(Unavailable, match="is stopping: nothing was taken"):
+            await asyncio.wait_for(each, 5)
+    await asyncio.wait_for(house.comes(2), 5)
+    assert (house.inside, house.door.waiting) == ([2], 0)

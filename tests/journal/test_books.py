@@ -112,6 +112,7 @@ class BooksMachine(RuleBasedStateMachine):
     def add_up(self) -> None:
         books, unwritten = self.books, self.group + self.unwritten
         assert list(books.offers) == self.unwritten
+        assert list(books.being_written) == self.group
         queued = [offer for offer in unwritten if offer.ack is Ack.QUEUED]
         assert books.unwritten_rows == rows_of(unwritten) <= ROWS
         assert books.unwritten_bytes == sum(offer.size_bytes for offer in unwritten) <= BYTES

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from ingestor.errors import Conflict, Unavailable
+from ingestor.errors import Conflict, TooLate, Unavailable
 from ingestor.journal import RequestIds, commits, request_ids
 from ingestor.journal.commits import Commits
 from ingestor.journal.receipts import Offer, Receipt
@@ -154,3 +154,45 @@ async def test_what_is_lost_is_told_to_those_whom_it_is_about() -> None:
     kept.settled([Entry(1, batch(), 0.0), Entry(4, batch(), 0.0)], Outcome())
     for position in (1, 4):
         assert await receipt_of(offers[position]).reached(Ack.COMMITTED) == ()
+
+
+@pytest.mark.parametrize("how", ["comes in", "is read again"])
+async def test_who_asks_for_a_commit_after_it_was_given_up_is_told(how: str) -> None:
+    """Also when the first did not ask for it, and whatever has been known of the request since."""
+    ids = RequestIds()
+    kept = Commits(ids, lambda: None)
+    kept.abandon(TooLate("the server stopped"))
+    if how == "comes in":
+        made = offer(Ack.JOURNALED, request("r"))
+        ids.hold(request("r"), receipt_of(made), lambda: None, Ack.JOURNALED)
+        receipt_of(made).advance(Ack.JOURNALED)
+        kept.add(1, 0, made)
+    else:
+        kept.restart(0, [(1, Placed(0, 1, request("r")))])
+    found = await ids.find(request("r"))
+    assert found is not None
+    assert await asyncio.wait_for(found.reached(Ack.JOURNALED), 5) == ()
+    with pytest.raises(TooLate):
+        await asyncio.wait_for(found.reached(Ack.COMMITTED), 5)
+
+
+async def test_who_waits_for_what_another_gateway_stored_is_told_as_the_server_stops() -> None:
+    """The database is asked, and does not answer in time."""
+    asked = asyncio.Event()
+
+    async def lookup(keys: object) -> dict[tuple[str, str], StoredRequest]:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    ids = RequestIds(lookup)
+    kept = Commits(ids, lambda: None)
+    made = offer(Ack.COMMITTED, request("r"))
+    ids.hold(request("r"), receipt_of(made), lambda: None, Ack.QUEUED)
+    kept.add(1, 0, made)
+    kept.settled([Entry(1, batch(), 0.0, (Placed(0, 1, request("r")),))], Outcome(duplicates=[0]))
+    waiting = asyncio.create_task(receipt_of(made).reached(Ack.COMMITTED))
+    await asyncio.wait_for(asked.wait(), 5)
+    kept.abandon(TooLate("the commit was not seen"))
+    with pytest.raises(TooLate, match="it is stored, but the server stopped"):
+        await asyncio.wait_for(asyncio.shield(waiting), 1)

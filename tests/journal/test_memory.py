@@ -128,6 +128,18 @@ class TestBounds:
         await journal.settle(entries, Outcome())
         await offers[2]
 
+    async def test_who_waits_for_room_as_the_server_stops_is_refused(self) -> None:
+        """Before the connections are closed; what is in is stored."""
+        journal = self.make(limits(rows=2, wait_s=30))
+        await journal.offer(batch(2), Ack.QUEUED)
+        waiting = asyncio.create_task(journal.offer(batch(1), Ack.QUEUED))
+        await turns()
+        journal.give_up_commits()
+        with pytest.raises(Unavailable, match="nothing was taken"):
+            await asyncio.wait_for(waiting, 5)
+        await settle_all(journal)
+        assert journal.held_rows == 0
+
     async def test_waiting_for_room_ends(self) -> None:
         """Without room the wait ends in a refusal, and nothing was taken."""
         journal = self.make(limits(rows=1, wait_s=0.02))
