@@ -86,9 +86,9 @@ class App:
             raise
 
     async def stop(self, timeout_s: float | None = None) -> int:
-        """Stops everything in the reverse order, within `timeout_s` seconds (DRAIN_TIMEOUT unless said).
-        Returns how many acknowledged metrics are lost: 0 unless the database failed us, and the disk or its
-        absence."""
+        """Stops everything in the reverse order, within `timeout_s` seconds (DRAIN_TIMEOUT unless said) and those
+        that it takes to give up what does not answer. Returns how many metrics that were taken are lost: 0 unless
+        the database failed us, and the disk or its absence."""
         self.stopping = True
         if self._journal is not None:
             self._journal.hurry()
@@ -173,7 +173,8 @@ class App:
             return
         self._lost = journal.held_rows
         logger.error(
-            "{} acknowledged metrics were not stored within DRAIN_TIMEOUT and are lost (JOURNAL=memory): {}",
+            "{} metrics that were taken were not stored within DRAIN_TIMEOUT and are lost (JOURNAL=memory; none"
+            " was acknowledged as committed): {}",
             self._lost,
             self._storing.outage or "the database was too slow",
         )

@@ -53,7 +53,7 @@ async def test_what_could_not_be_stored_is_said_and_exit_code_6(tmp_path: Path, 
             assert await server.stop(signal.SIGTERM, within_s=10) == 6
         await connection.close()
     [line] = [line for line in server.log if line["level"] == "ERROR"]
-    assert line["message"].startswith("1 acknowledged metrics were not stored")
+    assert line["message"].startswith("1 metrics that were taken were not stored")
 
 
 async def test_a_second_ctrl_c_ends_at_once(tmp_path: Path, database_url: str) -> None:

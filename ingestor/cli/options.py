@@ -23,7 +23,7 @@ EXIT_CODES = """exit codes:
   4    a port is taken, or HOST can't be listened on
   5    DATA_DIR can't be used: not writable, in use by another server, or its journal is not ours or another
        database's
-  6    stopped, but acknowledged metrics are lost (JOURNAL=memory, or queued and the disk failed)
+  6    stopped, but metrics that were taken are lost (JOURNAL=memory, or queued and the disk failed)
   7    the server can't be reached, or refuses to answer (top, tail)
   129  ended by SIGHUP (a closed terminal); what was begun is undone
   130  the same by Ctrl-C (serve: by a second one, at once)

@@ -77,7 +77,8 @@ class Serving(BaseModel):
     )
     drain_timeout: Duration = Field(
         default=timedelta(seconds=30),
-        description="how long stopping may take: calls in flight, then the queue",
+        description="how long stopping may take: calls in flight, then the queue; where the database does not"
+        " answer up to 15 s more",
     )
     log_format: Literal["text", "json"] = Field(default="text", description="how log lines are written")
     log_level: Annotated[Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], ANY_CASE] = Field(
