@@ -145,13 +145,10 @@ class Storing:
         await self.database.close(timeout_s)
 
     async def _end_tasks(self) -> None:
-        # Once more: the first may be spent on a server that is to say that it has given up, too.
-        for _ in range(2):
-            left = [task for task in self._tasks if not task.done()]
-            for task in left:
-                task.cancel()
-            if left:
-                await asyncio.wait(left, timeout=_ANSWER_S)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_ANSWER_S)
         for task in self._tasks:
             if not task.done():
                 logger.warning("{} does not end, and is left", task.get_name())

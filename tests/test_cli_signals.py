@@ -14,7 +14,8 @@ import aiohttp
 import asyncpg
 import pytest
 
-from tests.server_process import begin, environment, serve
+from tests.server_process import begin, environment, launch, run, serve
+from tests.stalling_proxy import stalling
 
 GOOD = b'{"serviceName":"s","metricName":"m","value":1}'
 
@@ -109,6 +110,26 @@ async def test_a_signal_ends_a_wait_for_a_database(
         connection.close()
     assert process.returncode == code
     assert b"Traceback" not in err
+
+
+async def test_a_signal_ends_a_start_that_the_database_holds_up(open_path: Path, database_url: str) -> None:
+    """It waits for a lock, and then there is no answer any more, not even that the statement was given up."""
+    assert (await run("migrate", cwd=open_path, database_url=database_url))[0] == 0
+    connection = await asyncpg.connect(database_url)
+    async with stalling(database_url) as (url, proxy):
+        await connection.execute("BEGIN; LOCK TABLE ingestor_migrations")
+        server = await launch(open_path, database_url=url)
+        async with asyncio.timeout(20):
+            while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(0.01)
+        proxy.flowing.clear()
+        try:
+            assert await server.stop(signal.SIGTERM, within_s=15) == 0
+        finally:
+            if server.process.returncode is None:
+                server.process.kill()
+                await server.ended()
+    await connection.close()
 
 
 IMPORTING = """

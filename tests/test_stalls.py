@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from loguru import logger
 from ingestor import storing
 from ingestor.journal.log import Record, SegmentLog
 from ingestor.storage import catalogue
+from ingestor.storage.database import Database
 from ingestor.telemetry import logs
 from tests.gateway import Gateway, gateway
 from tests.server_process import serve
@@ -89,6 +91,31 @@ async def test_stopping_ends_in_time_while_the_times_of_series_are_written(
         await until_locked(connection)
         assert await asyncio.wait_for(running.app.stop(1), 15) == 0
         await connection.close()
+
+
+async def test_stopping_ends_in_time_whatever_a_task_does_then(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that goes on although it is told to end, by a mistake of ours or the driver's: the journal is ended all
+    the same."""
+    begun, over = asyncio.Event(), asyncio.Event()
+
+    async def purge(database: Database, window_s: float) -> int:
+        begun.set()
+        while not over.is_set():
+            with suppress(asyncio.CancelledError):
+                await over.wait()
+        return 0
+
+    monkeypatch.setattr(Database, "purge", purge)
+    monkeypatch.setattr(storing, "_PURGE_EVERY_S", 0.01)
+    monkeypatch.setattr(storing, "_ANSWER_S", 0.1)
+    async with gateway(database_url, flush_interval="1h") as running:
+        assert (await running.post("/v1/metrics", GOOD))[0] == 200
+        await asyncio.wait_for(begun.wait(), 10)
+        assert await asyncio.wait_for(running.app.stop(1), 10) == 0
+        assert running.count("ingestor_metrics_committed_total") == 1
+        over.set()
 
 
 async def test_stopping_ends_in_time_while_a_connection_is_begun(database_url: str, tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ nothing.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
 from uuid import UUID
 
 import asyncpg
@@ -39,7 +41,8 @@ async def open_database(
     """Connects, migrates, sets up the column store if it is chosen, and looks. Raises DatabaseProblem with one line
     that says what to do."""
     pool = await _pool(url)
-    try:
+
+    async def look() -> Database:
         with explained(url):
             async with pool.acquire() as connection:
                 _fit(await facts(connection))
@@ -53,16 +56,16 @@ async def open_database(
             if usable(column_store, found.timescaledb, hypertable=found.table == "hypertable"):
                 store = await set_up(pool, telemetry or Telemetry())
             return Database(pool, found, identity, applied, store)
-    except BaseException:  # cancelled, too: no connection may stay behind; it is raised again
-        pool.terminate()
-        raise
+
+    return await _or_none_stays(pool, look())
 
 
 async def open_as_it_is(url: str, *, to_write: bool) -> Database:
     """Connects to a database that has this release's schema, and changes nothing. Without `to_write` a standby will
     do, and a role that may only read. Raises DatabaseProblem with one line that says what to do."""
     pool = await _pool(url)
-    try:
+
+    async def look() -> Database:
         with explained(url):
             async with pool.acquire() as connection:
                 found = await facts(connection)
@@ -73,8 +76,20 @@ async def open_as_it_is(url: str, *, to_write: bool) -> Database:
                 if to_write:
                     await _may_write(connection, found)
             return Database(pool, found, identity, [], None)
-    except BaseException:  # cancelled, too: no connection may stay behind; it is raised again
+
+    return await _or_none_stays(pool, look())
+
+
+async def _or_none_stays(pool: Pool, work: Coroutine[None, None, Database]) -> Database:
+    """Awaits `work`; when it fails or is given up, no connection of the pool stays behind."""
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except BaseException:  # cancelled, too; it is raised again
+        # First: who is cancelled in a statement waits until the server has given it up, too, if it answers at all.
         pool.terminate()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
         raise
 
 
