@@ -19,6 +19,9 @@ SeriesKey: TypeAlias = tuple[str, str]
 
 # No name holds it, since PostgreSQL's texts can't; and names with it between sort as pairs do.
 _BETWEEN = "\0"
+# One by one they take 0.5 us each. Grouping takes 80 us to begin with, and half a millisecond where it comes now
+# and then, during which nobody is answered.
+_FEW_ROWS = 200
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,6 +55,8 @@ class Spans:
 
 def spans_of(columns: pa.RecordBatch) -> Spans:
     """Those of rows in the schema of a batch. 30 ns a row and 0.2 us a series; releases the GIL for most of it."""
+    if columns.num_rows <= _FEW_ROWS:
+        return _of_few(columns)
     times = columns.column("time").cast(pa.int64())
     names = (columns.column("service_name"), columns.column("metric_name"))
     table = pa.Table.from_arrays([*names, times], ["service", "metric", "time"])
@@ -60,3 +65,13 @@ def spans_of(columns: pa.RecordBatch) -> Spans:
     )
     joined = pc.binary_join_element_wise(found.column("service"), found.column("metric"), _BETWEEN)
     return Spans(joined.to_pylist(), found.column("time_min").to_numpy(), found.column("time_max").to_numpy())
+
+
+def _of_few(columns: pa.RecordBatch) -> Spans:
+    services, metrics = (columns.column(name).to_pylist() for name in ("service_name", "metric_name"))
+    times_us = columns.column("time").cast(pa.int64()).to_pylist()
+    spans: dict[SeriesKey, tuple[int, int]] = {}
+    for service, metric, time_us in zip(services, metrics, times_us, strict=True):
+        first_us, last_us = spans.get((service, metric), (time_us, time_us))
+        spans[service, metric] = min(first_us, time_us), max(last_us, time_us)
+    return Spans.of(spans)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingestor.model import spans
 from ingestor.model.batch import SCHEMA
 from ingestor.model.spans import SeriesKey, Spans, spans_of
 from ingestor.storage import catalogue
@@ -145,8 +146,11 @@ def test_many_that_are_behind_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told(ours.overdue(all_=True).written) == {("s", str(number)): (1, 2) for number in range(20)}
 
 
-def test_spans_of_columns() -> None:
-    """By service and metric, not by one of them."""
+@pytest.mark.parametrize("few_rows", [0, 4, 5])
+def test_spans_of_columns(few_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By service and metric, not by one of them. Few rows one by one, and many in columns, give the same in the
+    same order."""
+    monkeypatch.setattr(spans, "_FEW_ROWS", few_rows)
     columns = pa.RecordBatch.from_arrays(
         [
             pa.array([3, 1, 2, -7, 5]).cast(SCHEMA.field("time").type),
