@@ -15,6 +15,7 @@ from loguru import logger
 from ingestor.errors import JournalProblem
 from ingestor.journal import DiskJournal, MemoryJournal, QueueLimits, RequestIds
 from ingestor.journal.directory import DiskDirectory
+from ingestor.journal.kernel_sync import KernelSync
 from ingestor.journal.log import LogLimits, SegmentLog
 from ingestor.model.delivery import NOTHING
 from ingestor.settings import Settings
@@ -48,6 +49,7 @@ async def disk_journal(
         on_synced=telemetry.sync_seconds.observe,
         on_lost=telemetry.lost.inc,
         outage=outage,
+        syncs=KernelSync.open(),
     )
     telemetry.journal_bytes.set_function(lambda: log.size_bytes)
     telemetry.journal_bytes_max.set(settings.journal_bytes_max)

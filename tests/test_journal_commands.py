@@ -16,7 +16,8 @@ from pydantic import SecretStr
 
 from ingestor.errors import JournalProblem
 from ingestor.journal.directory import DiskDirectory, DiskFile
-from ingestor.journal.log import LogLimits, Record, SegmentLog
+from ingestor.journal.log import LogLimits, SegmentLog
+from ingestor.journal.records import Record
 from ingestor.journal_commands import adopt
 from ingestor.model import MetricBatch, Row
 from ingestor.settings import Settings

@@ -21,11 +21,15 @@ from ingestor_api.analytics.v1 import AckLevel, LogMetricRequest
 from loguru import logger
 
 from ingestor import storing
-from ingestor.journal.log import Record, SegmentLog
+from ingestor.journal.files import File
+from ingestor.journal.kernel_sync import KernelSync
+from ingestor.journal.log import SegmentLog
+from ingestor.journal.records import Record
 from ingestor.storage import catalogue
 from ingestor.storage.database import Database
 from ingestor.telemetry import logs
 from tests.gateway import Gateway, gateway
+from tests.journal.disk_kit import needs_kernel
 from tests.server_process import serve
 from tests.stalling_proxy import stalling
 
@@ -136,21 +140,36 @@ async def test_stopping_ends_in_time_while_a_connection_is_begun(database_url: s
         await connection.close()
 
 
+@pytest.mark.parametrize("synced_by", [pytest.param("the kernel", marks=needs_kernel), "the thread"])
 async def test_who_waits_for_a_disk_that_hangs_is_told_as_the_server_stops(
-    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synced_by: str
 ) -> None:
     """Over either protocol, before the connections are closed. When the disk works on, the server ends, and all of
     it is kept, that which was acknowledged before as well."""
-    hung, goes_on, real = threading.Event(), threading.Event(), SegmentLog.append
+    hung, goes_on = threading.Event(), threading.Event()
+    real, appended = KernelSync.begin, SegmentLog.append
 
     def append(log: SegmentLog, records: Sequence[Record]) -> None:
         hung.set()
         assert goes_on.wait(30)
-        real(log, records)
+        appended(log, records)
+
+    def begin(syncs: KernelSync, file: File) -> asyncio.Future[None] | None:
+        async def later() -> None:
+            await asyncio.to_thread(goes_on.wait, 30)
+            if (sync := real(syncs, file)) is not None:
+                await sync
+
+        hung.set()
+        return asyncio.ensure_future(later())
 
     async with gateway(database_url, data_dir=tmp_path) as running:
         assert (await running.post("/v1/metrics", COMMITTED))[0] == 200
-        monkeypatch.setattr(SegmentLog, "append", append)
+        if synced_by == "the kernel":
+            monkeypatch.setattr(KernelSync, "begin", begin)
+        else:
+            monkeypatch.setattr(SegmentLog, "begin", lambda *_: None)
+            monkeypatch.setattr(SegmentLog, "append", append)
         metric = LogMetricRequest("s", "m", 2.0, ack=AckLevel.COMMITTED)
         over_grpc = asyncio.create_task(running.stub.log_metric(metric))
         await asyncio.to_thread(hung.wait, 10)

@@ -8,8 +8,8 @@ Its parts, all on one event loop:
 - `books`: what is held, where each row is on its way, and what there is room for. Its invariants are the journal's;
 - `inlet`: takes offers, writes and syncs them in groups, and acknowledges;
 - `outlet`: gives entries out, lets go of what is settled, goes back when the database has;
-- `log_thread`: calls the log in one thread, one call after the other, and has the lock under which log and books
-  are brought into accord.
+- `log_thread`: calls the log, one call after the other, in one thread but for small appends, which the kernel syncs
+  (`kernel_sync`); has the lock under which log and books are brought into accord.
 
 Byte layout and recovery are the log's: `ingestor.journal.frames` and `ingestor.journal.recovery`.
 """
@@ -26,7 +26,7 @@ from ingestor.journal.books import Books
 from ingestor.journal.commits import Commits
 from ingestor.journal.inlet import Inlet
 from ingestor.journal.log import SegmentLog
-from ingestor.journal.log_thread import LogThread
+from ingestor.journal.log_thread import LogThread, Syncs
 from ingestor.journal.outlet import Outlet
 from ingestor.journal.receipts import Offer, Receipt
 from ingestor.journal.request_ids import RequestIds
@@ -57,15 +57,17 @@ class DiskJournal:
         on_lost: Callable[[int], object] = lambda rows: None,
         outage: Callable[[], str | None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
+        syncs: Syncs | None = None,
     ) -> None:
         """`on_taken` hears of each batch that is taken, by its number of rows, `on_synced` how long a write took,
-        `on_lost` of rows that the disk does not give back; `outage` says why the database takes nothing, if so."""
+        `on_lost` of rows that the disk does not give back; `outage` says why the database takes nothing, if so;
+        `syncs` spares small writes the thread."""
         requests = requests or RequestIds()
         self.id = log.id
         self.log = log
         self._limits = limits
         self._clock = clock
-        self._thread = LogThread(log, clock)
+        self._thread = LogThread(log, clock, syncs)
         self._books = Books(limits, log.last)
         self._reader = Reader()
         self._commits = commits = Commits(requests, self._urge)

@@ -13,6 +13,9 @@ from typing import NamedTuple, Protocol
 class File(Protocol):
     """One open file. Every method but `close` may raise OSError."""
 
+    def fileno(self) -> int:
+        """By which number the system knows it."""
+
     def read(self, offset: int, size: int) -> bytes:
         """So many bytes from there; fewer only where the file ends."""
 

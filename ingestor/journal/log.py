@@ -1,15 +1,16 @@
 """The disk journal's log: entries in the order of their positions, in segment files, until the database has them.
 
 It refuses to say that an entry is there before the disk has said so, and to remove one before it is told that the
-database has it. Everything is synchronous, and all of it is called from one thread.
+database has it. Everything is synchronous, and no two calls are made at once.
 
 Invariants:
-- an entry whose `append` returned is read again after any crash, once, in its place, until it is committed;
+- an entry whose `append` or `finish` returned is read again after any crash, once, in its place, until it is
+  committed;
 - entries of an `append` that raised are not in the log and never come back, unless the error says `certain=False`:
   then the disk refused to take them back as well, and they may be there after a crash that comes before the next
   append;
 - an append that a crash interrupts leaves all, some or none of its entries;
-- what `read` gives out has been synced;
+- what `read` gives out has been synced; what was begun and is not finished is not there;
 - segments are removed whole, oldest first, each removal on the disk before the next; none with an entry that isn't
   committed, none that is damaged, and never the one that is written to;
 - nothing in a file is changed, but for what is cut off behind the last entry that counts.
@@ -26,7 +27,7 @@ import errno
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, NoReturn, Self
+from typing import NoReturn, Self
 from uuid import UUID
 
 from loguru import logger
@@ -36,11 +37,10 @@ from ingestor.journal import frames
 from ingestor.journal.files import Directory
 from ingestor.journal.parts import Gap
 from ingestor.journal.reader import Reader
+from ingestor.journal.records import Begun, Record, Summary, record_of
 from ingestor.journal.recovery import Recovered, Recovery, recover
 from ingestor.journal.retention import Retention
-from ingestor.journal.segments import Frame, Segment
-from ingestor.model.batch import MetricBatch
-from ingestor.model.delivery import Placed
+from ingestor.journal.segments import Segment
 
 _CURSOR_INTERVAL_S = 1.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -68,12 +68,14 @@ class JournalFailed(AppendFailed):
 @dataclass(frozen=True, slots=True)
 class LogLimits:
     """`bytes_max` bounds all segments together, `segment_bytes` one (0: an eighth of all, 64 MiB at most); what is
-    committed is kept for `retention_s` while there is room; `free_bytes_reserve` is left free on the disk."""
+    committed is kept for `retention_s` while there is room; `free_bytes_reserve` is left free on the disk, which is
+    looked at before each write while less than `ample_bytes` more are free: others write, too."""
 
     bytes_max: int
     segment_bytes: int = 0
     retention_s: float = 0.0
     free_bytes_reserve: int = 0
+    ample_bytes: int = 256 * 1024**2
 
     @property
     def roll_bytes(self) -> int:
@@ -83,25 +85,6 @@ class LogLimits:
 
 # In case that the clock stands still, or went back: more than an append can have.
 _LEAP_MIN = 1 << 20
-
-
-class Record(NamedTuple):
-    """An entry on the disk. `taken_at_us` is the wall clock's, microseconds since 1970."""
-
-    position: int
-    batch: MetricBatch
-    taken_at_us: int
-    requests: tuple[Placed, ...] = ()
-
-
-class Summary(NamedTuple):
-    """A record without its rows; `bytes` are those on the disk."""
-
-    position: int
-    rows: int
-    bytes: int
-    taken_at_us: int
-    requests: tuple[Placed, ...]
 
 
 class SegmentLog:
@@ -122,6 +105,7 @@ class SegmentLog:
         self._hinted = found.committed
         self._hinted_at_s = 0.0
         self._leapt_from: int | None = None
+        self._spare_bytes = 0
         self._reader = Reader(directory, self._seed, found.segments, found.tail, found.recovery)
         self._retention = Retention(directory, limits.retention_s, found.segments, self._reader.forget)
         self.id = found.journal
@@ -184,8 +168,8 @@ class SegmentLog:
         OSError."""
         droppable = self._retention.droppable_bytes(self._committed)
         by_bound = self._limits.bytes_max - (self.size_bytes - droppable)
-        by_disk = self._directory.space().available + droppable - self._limits.free_bytes_reserve
-        return max(0, min(by_bound, by_disk))
+        self._spare_bytes = self._directory.space().available - self._limits.free_bytes_reserve
+        return max(0, min(by_bound, self._spare_bytes + droppable))
 
     def append(self, records: Sequence[Record]) -> None:
         """Writes them, in the order of their positions, which follow `last`; they are on the disk once this
@@ -193,8 +177,7 @@ class SegmentLog:
 
         Raises JournalFull or JournalFailed: then none of them is, and the log goes on as before.
         """
-        written = self._encoded(records)
-        cursor = self._cursor_if_due() if records else self._cursor()
+        written, cursor = self._encoded(records)
         data = b"".join((*written, cursor))
         self._make_room(len(data))
         try:
@@ -203,13 +186,41 @@ class SegmentLog:
             self._write_again(data, error)
         self._note_written(records, written, len(cursor))
 
+    def begin(self, records: Sequence[Record]) -> Begun | None:
+        """As `append`, but for the sync, and only where there is nothing to do but write: no file to begin, to cut
+        or to remove, and far more room than it takes as `room_bytes` saw it last. None where there is: then nothing
+        was done.
+
+        They are in the log once `finish` was called. Who calls `append` instead, because the sync failed, puts them
+        into a new file. Raises OSError; then `append` cuts off what came into the file.
+        """
+        tail, segment = self._tail, self._tail.segment
+        if not tail.usable or not tail.clean or segment is None or self._retention.is_due(self._clock()):
+            return None
+        written, cursor = self._encoded(records)
+        data = b"".join((*written, cursor))
+        left_bytes = self._limits.bytes_max - self.size_bytes - len(data)
+        if (
+            left_bytes < 0
+            or self._spare_bytes < self._limits.ample_bytes + len(data)
+            or self._is_full(segment, len(data))
+        ):
+            return None
+        return Begun(records, written, len(cursor), data, tail.begin(data))
+
+    def finish(self, begun: Begun) -> None:
+        """What was begun last is synced."""
+        self._tail.synced(begun.data)
+        self._spare_bytes -= len(begun.data)
+        self._note_written(begun.records, begun.written, begun.cursor_bytes)
+
     def read(self, after: int, rows_max: int, bytes_max: int) -> list[Record]:
         """The entries behind `after`, whole, until so many rows or bytes are reached; at least one, where there
         is one. Passes over what is lost. Raises OSError."""
         records: list[Record] = []
         rows = size_bytes = 0
         for frame in self._reader.entries(after, self._last, self._committed):
-            records.append(_record(frame))
+            records.append(record_of(frame))
             rows += frame.head.rows
             size_bytes += frame.head.size_bytes
             if rows >= rows_max or size_bytes >= bytes_max:
@@ -225,6 +236,11 @@ class SegmentLog:
 
     def committed(self, position: int) -> None:
         """The database has everything up to there. Removes segments whose retention is over."""
+        self.note_committed(position)
+        self._retention.drop_over(self._committed, self._clock())
+
+    def note_committed(self, position: int) -> None:
+        """As `committed`, but for what goes then: that does at the next such call."""
         self._committed = max(self._committed, min(position, self._last))
         self._retention.passed(self._committed, self._clock())
 
@@ -288,7 +304,8 @@ class SegmentLog:
         oldest = next((segment for segment in self._segments if not segment.empty), self._segments[-1])
         return oldest.header.previous
 
-    def _encoded(self, records: Sequence[Record]) -> list[bytes]:
+    def _encoded(self, records: Sequence[Record]) -> tuple[list[bytes], bytes]:
+        """Their frames, and that of a cursor if it is time for one."""
         written: list[bytes] = []
         for number, (position, batch, taken_at_us, requests) in enumerate(records):
             if position != self._last + 1 + number:
@@ -299,7 +316,7 @@ class SegmentLog:
                     self._seed, position, batch, taken_at_us, requests=requests, number=number
                 )
             )
-        return written
+        return written, self._cursor_if_due() if records else self._cursor()
 
     def _cursor_if_due(self) -> bytes:
         due = self._clock() >= self._hinted_at_s + _CURSOR_INTERVAL_S or self._clock() < self._hinted_at_s
@@ -387,9 +404,3 @@ class SegmentLog:
             self._last = segment.last = records[-1].position
         if cursor_bytes:
             self._hinted, self._hinted_at_s = self._committed, self._clock()
-
-
-def _record(frame: Frame) -> Record:
-    head = frame.head
-    batch = frames.decode_batch(head, frame.payload)
-    return Record(head.position, batch, head.taken_at_us, frames.decode_requests(frame.meta))

@@ -1,5 +1,6 @@
 """The log (`journal.log`) as the event loop uses it: offers go in, entries come out, and every call is made in one
-thread that the log has for itself.
+thread that the log has for itself. But for small appends, where the kernel syncs by itself: what is written to its
+page cache takes less than changing to the thread and back does.
 
 It makes no two calls at once, and decides nothing: what a call found, its caller enters in the books. Whoever
 changes what the log holds, or where it is read, holds `changing` until all of the journal is in accord with it.
@@ -8,26 +9,36 @@ changes what the log holds, or where it is read, holds `changing` until all of t
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 from uuid import UUID
 
 from loguru import logger
 
 from ingestor.errors import JournalProblem
 from ingestor.journal.backlog import Marks
+from ingestor.journal.files import File
 from ingestor.journal.joining import Joined, join
-from ingestor.journal.log import Record, SegmentLog
+from ingestor.journal.log import SegmentLog
 from ingestor.journal.receipts import Offer
+from ingestor.journal.records import Record
 from ingestor.journal.request_ids import HELD_MAX
 from ingestor.model import Entry, Placed
 
 # What is read from disk at once.
 _READ_BYTES_MAX = 8 * 1024**2
+# More takes the event loop longer than it takes the thread to answer: some milliseconds.
+_HERE_BYTES_MAX, _HERE_OFFERS_MAX = 1024**2, 256
+# So old may be what was last seen of the disk's room.
+_LOOK_S = 1.0
+# A write that takes longer waits for the disk, because others have written so much: the event loop must not. For so
+# long nothing more is written there.
+_SLOW_S, _AVOID_S = 0.02, 10.0
 
 ParamsT = ParamSpec("ParamsT")
 ResultT = TypeVar("ResultT")
@@ -41,6 +52,17 @@ class Written(NamedTuple):
     took_s: float
 
 
+class Syncs(Protocol):
+    """Syncs files in no thread of ours."""
+
+    def begin(self, file: File) -> asyncio.Future[None] | None:
+        """The future ends when what was written to the file is synced, with OSError when that failed; None when
+        nothing was begun."""
+
+    def close(self) -> None:
+        """Nothing more comes."""
+
+
 class Behind:
     """What lies behind a place of the log, and what the log may take then."""
 
@@ -52,14 +74,17 @@ class Behind:
 
 
 class LogThread:
-    """`clock` tells monotonic seconds. `close` it in the end."""
+    """`clock` tells monotonic seconds; without `syncs` all is done in the thread. `close` it in the end."""
 
-    def __init__(self, log: SegmentLog, clock: Callable[[], float]) -> None:
+    def __init__(self, log: SegmentLog, clock: Callable[[], float], syncs: Syncs | None = None) -> None:
         self._log = log
         self.changing = asyncio.Lock()
         self._clock = clock
+        self._syncs = syncs
         self._room_bytes = 0
+        self._looked_at_s = self._avoided_until_s = -math.inf
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._last_call: Future[Any] | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -69,6 +94,8 @@ class LogThread:
     async def append(self, group: Sequence[Offer], position: int, committed: int) -> Written:
         """Writes and syncs these as entries, the first of them at `position`; up to `committed` the database has
         all. Raises AppendFailed."""
+        if (written := await self._append_here(group, position, committed)) is not None:
+            return written
         return await self._aside(self._append, group, position, committed)
 
     async def release(self, position: int) -> int:
@@ -104,15 +131,64 @@ class LogThread:
         """Closes the log behind all calls."""
         await self._aside(self._log.close)
         self._thread.shutdown()
+        if self._syncs is not None:
+            self._syncs.close()
 
     async def _aside(
         self, work: Callable[ParamsT, ResultT], *args: ParamsT.args, **kwargs: ParamsT.kwargs
     ) -> ResultT:
         """In the log's thread, as all that follows."""
-        call = partial(work, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        call = self._thread.submit(partial(work, *args, **kwargs))
+        self._last_call = call
+        return await asyncio.wrap_future(call)
+
+    async def _append_here(self, group: Sequence[Offer], position: int, committed: int) -> Written | None:
+        """As `append`, without the thread; None when that can't be, or failed: then nothing of it counts."""
+        if self._syncs is None or not self._is_for_here(group):
+            return None
+        joined, records = self._records(group, position)
+        began_s = time.perf_counter()
+        try:
+            begun = self._log.begin(records)
+            if time.perf_counter() - began_s > _SLOW_S:
+                self._avoided_until_s = self._clock() + _AVOID_S
+            if begun is None:
+                return None
+            await self._sync(self._syncs, begun.file)
+        except OSError as error:
+            logger.warning("the journal can't be written to, and tries it again: {}", error)
+            return None
+        self._log.finish(begun)
+        took_s = time.perf_counter() - began_s
+        self._log.note_committed(committed)
+        self._room_bytes = max(0, self._room_bytes - len(begun.data))
+        return Written(joined, self._room_bytes, took_s)
+
+    def _is_for_here(self, group: Sequence[Offer]) -> bool:
+        """Whether the event loop has time for these, and the log nothing else to do."""
+        now_s = self._clock()
+        return (
+            0 < len(group) <= _HERE_OFFERS_MAX
+            and now_s - self._looked_at_s < _LOOK_S
+            and now_s >= self._avoided_until_s
+            and (self._last_call is None or self._last_call.done())
+            and sum(offer.size_bytes for offer in group) <= _HERE_BYTES_MAX
+        )
+
+    async def _sync(self, syncs: Syncs, file: File) -> None:
+        """In the thread after all, where nobody else does it. Raises OSError."""
+        sync = syncs.begin(file)
+        await (self._aside(file.sync) if sync is None else sync)
 
     def _append(self, group: Sequence[Offer], position: int, committed: int) -> Written:
+        joined, records = self._records(group, position)
+        began_s = time.perf_counter()
+        self._log.append(records)
+        took_s = time.perf_counter() - began_s
+        self._log.committed(committed)
+        return Written(joined, self._room_now(), took_s)
+
+    def _records(self, group: Sequence[Offer], position: int) -> tuple[list[Joined], list[Record]]:
         wall_us = time.time_ns() // 1_000
         now_s = self._clock()
         joined = join(group, position)
@@ -125,11 +201,7 @@ class LogThread:
             )
             for each in joined
         ]
-        began_s = time.perf_counter()
-        self._log.append(records)
-        took_s = time.perf_counter() - began_s
-        self._log.committed(committed)
-        return Written(joined, self._room_now(), took_s)
+        return joined, records
 
     def _release(self, position: int) -> int:
         self._log.committed(position)
@@ -138,6 +210,7 @@ class LogThread:
     def _room_now(self) -> int:
         with suppress(OSError):  # writing tells more
             self._room_bytes = self._log.room_bytes()
+            self._looked_at_s = self._clock()
         return self._room_bytes
 
     def _read(self, after: int, rows_max: int) -> list[Entry]:

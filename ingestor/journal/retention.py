@@ -42,15 +42,22 @@ class Retention:
         )
 
     def passed(self, committed: int, now_s: float) -> None:
-        """Notes what is committed now, and removes what has been for long enough."""
+        """Notes what is committed now."""
         for segment in self._segments:
             if segment.last > committed:
                 break
             if segment.passed_at_s is None:
                 segment.passed_at_s = now_s
-        while self._segments and self._is_over(self._segments[0], now_s):
+
+    def drop_over(self, committed: int, now_s: float) -> None:
+        """Removes what has been committed for long enough."""
+        while self.is_due(now_s):
             if not self.drop_oldest(committed):
                 return
+
+    def is_due(self, now_s: float) -> bool:
+        """Whether the oldest has been."""
+        return bool(self._segments) and self._is_over(self._segments[0], now_s)
 
     def rewound(self, committed: int) -> None:
         """What lies behind that isn't committed any more."""

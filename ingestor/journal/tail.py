@@ -63,6 +63,11 @@ class Tail:
         """Whether the next write goes into the same file."""
         return self._trusted
 
+    @property
+    def clean(self) -> bool:
+        """Whether nothing has to be cut off before it."""
+        return not self._uncut
+
     def adopt(self, segment: Segment, file: File, *, trusted: bool) -> None:
         """Goes on with a segment that was found."""
         self._segment, self._file, self._trusted = segment, file, trusted
@@ -77,22 +82,30 @@ class Tail:
 
     def write(self, data: bytes) -> None:
         """Appends, synced. When it raises, nothing of it counts."""
+        self.begin(data).sync()
+        self.synced(data)
+
+    def begin(self, data: bytes) -> File:
+        """Appends, but for the sync of the file that it returns: nothing of it counts before `synced`, and where
+        that never comes the file is not trusted again."""
         if self._segment is None or self._file is None or not self._trusted:
             msg = "roll() comes first"
             raise RuntimeError(msg)
         segment, file = self._segment, self._file
         self.cut()
         self._uncut = True
-        try:
-            file.write(segment.end, data)
-            self._trusted = False
-            file.sync()
-        except OSError:
-            segment.size_bytes = max(segment.size_bytes, segment.end + len(data))
-            raise
+        end = segment.end + len(data)
+        segment.size_bytes = max(segment.size_bytes, end)
+        file.write(segment.end, data)
+        self._trusted = False
+        return file
+
+    def synced(self, data: bytes) -> None:
+        """What was begun last is on the disk."""
+        assert self._segment is not None
         self._trusted, self._uncut = True, False
-        segment.end += len(data)
-        segment.size_bytes = segment.end
+        self._segment.end += len(data)
+        self._segment.size_bytes = self._segment.end
 
     def write_unsynced(self, data: bytes) -> None:
         """Appends what may be lost; only just before `close`."""

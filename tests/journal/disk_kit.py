@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
-from collections.abc import AsyncIterator, Callable
+import platform
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from ingestor.journal import DiskJournal, QueueLimits, RequestIds
 from ingestor.journal.directory import DiskDirectory
@@ -15,6 +19,21 @@ from ingestor.journal.log import LogLimits, SegmentLog
 from tests.journal.contract import limits
 
 MIB = 1024**2
+
+
+def _kernel_syncs() -> bool:
+    """Whether this system gives asynchronous I/O to whoever asks for it; some sandboxes don't."""
+    setup, destroy = {"x86_64": (206, 207), "aarch64": (0, 1)}.get(platform.machine(), (0, 0))
+    if platform.system() != "Linux" or not destroy:
+        return False
+    context, call = ctypes.c_ulong(0), ctypes.CDLL(None).syscall
+    given = call(ctypes.c_long(setup), ctypes.c_long(1), ctypes.byref(context)) == 0
+    return bool(given and call(ctypes.c_long(destroy), context) == 0)
+
+
+needs_kernel = pytest.mark.skipif(
+    not _kernel_syncs(), reason="needs Linux's asynchronous I/O, on x86_64 or aarch64 (io_setup(2))"
+)
 
 
 class Brakes:
@@ -70,7 +89,7 @@ async def opened(
     bytes_max: int = 64 * MIB,
     retention_s: float = 0.0,
     at: int | None = 0,
-    **hooks: Callable[..., object],
+    **hooks: object,
 ) -> AsyncIterator[tuple[DiskJournal, Brakes]]:
     """A journal that has been resumed at this position (None: where it was known to be) and takes offers."""
     log = Brakes(SegmentLog.open(DiskDirectory.open(path), LogLimits(bytes_max, retention_s=retention_s)))

@@ -8,6 +8,7 @@ kept any part, and syncing again proves nothing: the next one succeeds all the s
 from __future__ import annotations
 
 import errno
+import io
 import os
 from collections.abc import Sequence
 from itertools import pairwise
@@ -304,6 +305,9 @@ class OpenFile:
     def __init__(self, process: Process, inode: _Inode) -> None:
         self._process = process
         self._inode = inode
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation("fileno")
 
     def read(self, offset: int, size: int) -> bytes:
         self._process.alive()

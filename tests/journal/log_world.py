@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from uuid import UUID
 
 from ingestor.errors import JournalProblem
-from ingestor.journal.log import AppendFailed, JournalFull, LogLimits, Record, SegmentLog
+from ingestor.journal.log import AppendFailed, JournalFull, LogLimits, SegmentLog
+from ingestor.journal.records import Record
 from ingestor.journal.survey import Survey, survey
 from ingestor.model import MetricBatch, Row
 from tests.journal.forgetful_disk import Disk, Fault, PowerLoss
 
 MANY = 10**9
-LIMITS = LogLimits(bytes_max=12_000, segment_bytes=1_500, retention_s=5.0)
+LIMITS = LogLimits(bytes_max=12_000, segment_bytes=1_500, retention_s=5.0, ample_bytes=0)
 
 
 def record(position: int, value: int) -> Record:
@@ -46,6 +47,7 @@ class World:
         self.database: UUID | None = None
         self.databases: set[UUID | None] = {None}
         self.value = 0
+        self.begun = self.finished = 0
 
     # What is done.
 
@@ -78,7 +80,9 @@ class World:
         self.cursor = self.told = max([self.told, *self.acked, *self.maybe]) + ahead
         self.gone |= set(self.acked)
 
-    def append(self, count: int, faults: Sequence[Fault] = ()) -> None:
+    def append(self, count: int, faults: Sequence[Fault] = (), *, here: bool = False) -> None:
+        """With `here` as the event loop appends: begun, synced by somebody else, finished; and as the log's thread
+        does where that can't be or failed."""
         log = self.opened()
         first = log.last + 1
         records = []
@@ -90,7 +94,9 @@ class World:
             self.maybe.setdefault(found.position, set()).add(value_of(found))
         with self.faults(faults):
             try:
-                log.append(records)
+                if not (here and self._appended_here(log, records)):
+                    log.append(records)
+                    log.room_bytes()  # as the thread does, for those that are begun
             except AppendFailed as failed:
                 self._refused(failed, faults)
                 if failed.certain:
@@ -103,6 +109,18 @@ class World:
         for found in records:
             self.acked[found.position] = value_of(found)
         assert log.last == first - 1 + count
+
+    def _appended_here(self, log: SegmentLog, records: Sequence[Record]) -> bool:
+        with suppress(OSError):
+            begun = log.begin(records)
+            if begun is None:
+                return False
+            self.begun += 1
+            begun.file.sync()
+            log.finish(begun)
+            self.finished += 1
+            return True
+        return False
 
     def commit(self, share: float, faults: Sequence[Fault] = ()) -> None:
         log = self.opened()
@@ -223,6 +241,7 @@ class World:
             self.maybe.clear()
         self.database = log.database
         self.databases = {log.database}
+        log.room_bytes()
         if self.met:
             self._tell()
             return

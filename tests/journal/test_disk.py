@@ -16,10 +16,11 @@ from ingestor.errors import Overloaded, Unavailable
 from ingestor.journal import DiskJournal, QueueLimits, RequestIds
 from ingestor.journal import backlog as backlog_module
 from ingestor.journal import inlet as inlet_module
+from ingestor.journal.kernel_sync import KernelSync
 from ingestor.journal.log import JournalFull
 from ingestor.model import Ack, DeadRow, Outcome, Request
 from tests.journal.contract import MANY, JournalContract, batch, settle_all, turns, until, values
-from tests.journal.disk_kit import MIB, opened, written
+from tests.journal.disk_kit import MIB, needs_kernel, opened, written
 
 
 class TestDiskJournal(JournalContract):
@@ -32,6 +33,20 @@ class TestDiskJournal(JournalContract):
         self, path: Path, limits: QueueLimits, requests: RequestIds | None
     ) -> AsyncIterator[DiskJournal]:
         async with opened(path, limits, requests) as (journal, _):
+            yield journal
+
+
+@needs_kernel
+class TestDiskJournalThatTheKernelSyncs(JournalContract):
+    """The contract, where small writes are not for the thread."""
+
+    ack = Ack.JOURNALED
+
+    @asynccontextmanager
+    async def open(
+        self, path: Path, limits: QueueLimits, requests: RequestIds | None
+    ) -> AsyncIterator[DiskJournal]:
+        async with opened(path, limits, requests, syncs=KernelSync.open()) as (journal, _):
             yield journal
 
 

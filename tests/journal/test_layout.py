@@ -17,8 +17,9 @@ from loguru import logger
 
 from ingestor.journal import recovery as recovery_module
 from ingestor.journal.frames import Header, decode_head, decode_header, encode_entry, encode_header, seed
-from ingestor.journal.log import Record, SegmentLog
+from ingestor.journal.log import SegmentLog
 from ingestor.journal.parts import Gap
+from ingestor.journal.records import Record
 from ingestor.model import MetricBatch, Request, Row
 from ingestor.model.delivery import Placed
 from tests.journal.forgetful_disk import Disk

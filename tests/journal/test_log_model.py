@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from random import SystemRandom
 from typing import Any
 from uuid import UUID
@@ -24,7 +25,7 @@ from loguru import logger
 
 from ingestor.journal.log import LogLimits
 from tests.journal.forgetful_disk import KILLED, OPERATIONS, POWER_LOSS, UNBOUNDED_BYTES, Fault
-from tests.journal.log_world import World
+from tests.journal.log_world import LIMITS, World
 
 _ROUNDS = int(os.environ.get("FAULT_ROUNDS", "60"))
 _FAULTS = st.lists(
@@ -42,9 +43,9 @@ _FAULTS = st.lists(
 class LogMachine(RuleBasedStateMachine):
     """Anything, in any order."""
 
-    @initialize(seed=st.integers(0, 2**16))
-    def begin(self, seed: int) -> None:
-        self.world = World(seed)
+    @initialize(seed=st.integers(0, 2**16), segment_bytes=st.sampled_from((1_500, 5_000)))
+    def begin(self, seed: int, segment_bytes: int) -> None:
+        self.world = World(seed, replace(LIMITS, segment_bytes=segment_bytes))
         self.world.open()
 
     @precondition(lambda self: self.world.log is None)
@@ -76,6 +77,11 @@ class LogMachine(RuleBasedStateMachine):
     @rule(count=st.integers(1, 4))
     def append_well(self, count: int) -> None:
         self.world.append(count)
+
+    @precondition(lambda self: self.world.log is not None)
+    @rule(count=st.integers(1, 2), faults=st.one_of(st.just([]), _FAULTS))
+    def append_here(self, count: int, faults: list[Fault]) -> None:
+        self.world.append(count, faults, here=True)
 
     @precondition(lambda self: self.world.log is not None and self.world.met)
     @rule(share=st.sampled_from((0.5, 1.0)), faults=_FAULTS)

@@ -10,8 +10,9 @@ from uuid import UUID
 
 import pytest
 
-from ingestor.journal.log import JournalFailed, JournalFull, LogLimits, Record, SegmentLog
+from ingestor.journal.log import JournalFailed, JournalFull, LogLimits, SegmentLog
 from ingestor.journal.parts import Gap
+from ingestor.journal.records import Record
 from ingestor.model import MetricBatch, Row
 from tests.journal.forgetful_disk import Disk, Fault
 from tests.journal.segment_files import (

@@ -11,9 +11,10 @@ import pytest
 
 from ingestor.errors import JournalProblem
 from ingestor.journal import log_thread as log_thread_module
-from ingestor.journal.log import Record, SegmentLog
+from ingestor.journal.log import SegmentLog
 from ingestor.journal.log_thread import LogThread
 from ingestor.journal.receipts import Offer
+from ingestor.journal.records import Record
 from ingestor.model import Ack, MetricBatch, Request, Row
 from ingestor.model.delivery import Placed
 from tests.journal.contract import MANY, batch, until
