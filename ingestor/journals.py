@@ -49,7 +49,7 @@ async def disk_journal(
         on_synced=telemetry.sync_seconds.observe,
         on_lost=telemetry.lost.inc,
         outage=outage,
-        syncs=KernelSync.open(),
+        syncs=_syncs(settings),
     )
     telemetry.journal_bytes.set_function(lambda: log.size_bytes)
     telemetry.journal_bytes_max.set(settings.journal_bytes_max)
@@ -57,6 +57,17 @@ async def disk_journal(
     telemetry.journal_gaps.set_function(lambda: sum(gap.last - gap.first + 1 for gap in log.recovery.gaps))
     telemetry.received.inc(await journal.resume())
     return journal
+
+
+def _syncs(settings: Settings) -> KernelSync | None:
+    if settings.journal_sync == "thread":
+        return None
+    syncs = KernelSync.open()
+    if syncs is None:
+        logger.info(
+            "the kernel doesn't sync the journal by itself here: a thread does, which takes a little longer"
+        )
+    return syncs
 
 
 def _open_log(settings: Settings) -> SegmentLog:

@@ -31,7 +31,8 @@ class Joined(NamedTuple):
 
 
 def join(offers: Sequence[Offer], position: int) -> list[Joined]:
-    """These offers as entries, the first of them at `position`. Takes some 1 us a row: call it in a thread."""
+    """These offers as entries, the first of them at `position`. Takes some 1 us a row: many
+    are for a thread."""
     return [_joined(some, position + number) for number, some in enumerate(_small_together(offers))]
 
 

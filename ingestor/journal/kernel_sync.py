@@ -73,7 +73,7 @@ class KernelSync:
     def __init__(self, numbers: _Numbers) -> None:
         """Raises OSError where the kernel has nothing of the kind to give. `open` makes one."""
         self._numbers = numbers
-        # Nothing here takes the kernel long: the interpreter is kept.
+        # Keeps the interpreter: what is asked here takes the kernel microseconds.
         self._call = ctypes.PyDLL(None, use_errno=True).syscall
         self._call.restype = ctypes.c_long
         self._context = ctypes.c_ulong(0)
@@ -81,8 +81,12 @@ class KernelSync:
         self._list = (ctypes.POINTER(_Iocb) * 1)(ctypes.pointer(self._asked))
         self._told = _Event()
         self._waiting: asyncio.Future[None] | None = None
-        self._system(numbers.setup, ctypes.c_long(1), ctypes.byref(self._context))
         self._eventfd = self._asked.eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        try:
+            self._system(numbers.setup, ctypes.c_long(1), ctypes.byref(self._context))
+        except OSError:
+            os.close(self._eventfd)
+            raise
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._eventfd, self._ready)
 

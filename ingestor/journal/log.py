@@ -68,8 +68,8 @@ class JournalFailed(AppendFailed):
 @dataclass(frozen=True, slots=True)
 class LogLimits:
     """`bytes_max` bounds all segments together, `segment_bytes` one (0: an eighth of all, 64 MiB at most); what is
-    committed is kept for `retention_s` while there is room; `free_bytes_reserve` is left free on the disk, which is
-    looked at before each write while less than `ample_bytes` more are free: others write, too."""
+    committed is kept for `retention_s` while there is room; `free_bytes_reserve` is left free on the disk. With
+    less than `ample_bytes` of room beside that no append is begun without looking."""
 
     bytes_max: int
     segment_bytes: int = 0
@@ -168,8 +168,9 @@ class SegmentLog:
         OSError."""
         droppable = self._retention.droppable_bytes(self._committed)
         by_bound = self._limits.bytes_max - (self.size_bytes - droppable)
-        self._spare_bytes = self._directory.space().available - self._limits.free_bytes_reserve
-        return max(0, min(by_bound, self._spare_bytes + droppable))
+        free_bytes = self._directory.space().available - self._limits.free_bytes_reserve
+        self._spare_bytes = min(by_bound, free_bytes)
+        return max(0, min(by_bound, free_bytes + droppable))
 
     def append(self, records: Sequence[Record]) -> None:
         """Writes them, in the order of their positions, which follow `last`; they are on the disk once this
@@ -196,6 +197,8 @@ class SegmentLog:
         """
         tail, segment = self._tail, self._tail.segment
         if not tail.usable or not tail.clean or segment is None or self._retention.is_due(self._clock()):
+            return None
+        if self._spare_bytes < self._limits.ample_bytes:
             return None
         written, cursor = self._encoded(records)
         data = b"".join((*written, cursor))
@@ -333,7 +336,7 @@ class SegmentLog:
                     f"the journal holds {self.held_bytes} bytes that aren't stored yet, and there is no room for"
                     f" {needed_bytes} more (JOURNAL_BYTES_MAX is {self._limits.bytes_max})"
                 )
-                raise JournalFull(msg)
+                raise JournalFull(msg, certain=self._is_cut())
 
     def _lacks_room(self, needed_bytes: int) -> bool:
         if self.size_bytes + needed_bytes > self._limits.bytes_max:
@@ -368,17 +371,21 @@ class SegmentLog:
             self._raise(second)
 
     def _raise(self, error: OSError) -> NoReturn:
-        certain = True
-        try:
-            self._tail.cut()
-        except OSError as uncut:
-            certain = False
-            logger.error("the journal can't cut off what it failed to write: {}", uncut)
+        certain = self._is_cut()
         kind = JournalFull if error.errno in _FULL else JournalFailed
         reason = (error.strerror or str(error)).lower()
         raise kind(
             f"the journal in {self._directory.path} can't be written: {reason}", certain=certain
         ) from error
+
+    def _is_cut(self) -> bool:
+        """Cuts what failed to be written, so that it is never read; says whether it could."""
+        try:
+            self._tail.cut()
+        except OSError as uncut:
+            logger.error("the journal can't cut off what it failed to write: {}", uncut)
+            return False
+        return True
 
     def _roll(self, first: int, committed: int, previous: int | None = None) -> None:
         before = self._tail.segment

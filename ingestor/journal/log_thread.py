@@ -1,6 +1,7 @@
 """The log (`journal.log`) as the event loop uses it: offers go in, entries come out, and every call is made in one
 thread that the log has for itself. But for small appends, where the kernel syncs by itself: what is written to its
-page cache takes less than changing to the thread and back does.
+page cache takes less than changing to the thread and back does. The price: while a file system is frozen, one such
+write stops the event loop.
 
 It makes no two calls at once, and decides nothing: what a call found, its caller enters in the books. Whoever
 changes what the log holds, or where it is read, holds `changing` until all of the journal is in accord with it.
@@ -36,9 +37,9 @@ _READ_BYTES_MAX = 8 * 1024**2
 _HERE_BYTES_MAX, _HERE_OFFERS_MAX = 1024**2, 256
 # So old may be what was last seen of the disk's room.
 _LOOK_S = 1.0
-# A write that takes longer waits for the disk, because others have written so much: the event loop must not. For so
-# long nothing more is written there.
-_SLOW_S, _AVOID_S = 0.02, 10.0
+# A write that takes longer waits for the disk, since its page cache is full or its file system frozen, and the
+# event loop must not; a sync that takes longer tells of such a disk. For so long nothing more is written there.
+_SLOW_WRITE_S, _SLOW_SYNC_S, _AVOID_S = 0.02, 0.1, 10.0
 
 ParamsT = ParamSpec("ParamsT")
 ResultT = TypeVar("ResultT")
@@ -84,7 +85,8 @@ class LogThread:
         self._room_bytes = 0
         self._looked_at_s = self._avoided_until_s = -math.inf
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
-        self._last_call: Future[Any] | None = None
+        # Those that are under way, also when nobody waits for them any more.
+        self._calls: set[Future[Any]] = set()
 
     @property
     def size_bytes(self) -> int:
@@ -139,7 +141,8 @@ class LogThread:
     ) -> ResultT:
         """In the log's thread, as all that follows."""
         call = self._thread.submit(partial(work, *args, **kwargs))
-        self._last_call = call
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
         return await asyncio.wrap_future(call)
 
     async def _append_here(self, group: Sequence[Offer], position: int, committed: int) -> Written | None:
@@ -149,12 +152,12 @@ class LogThread:
         joined, records = self._records(group, position)
         began_s = time.perf_counter()
         try:
-            begun = self._log.begin(records)
-            if time.perf_counter() - began_s > _SLOW_S:
-                self._avoided_until_s = self._clock() + _AVOID_S
+            with self._no_slower_than(_SLOW_WRITE_S):
+                begun = self._log.begin(records)
             if begun is None:
                 return None
-            await self._sync(self._syncs, begun.file)
+            with self._no_slower_than(_SLOW_SYNC_S):
+                await self._sync(self._syncs, begun.file)
         except OSError as error:
             logger.warning("the journal can't be written to, and tries it again: {}", error)
             return None
@@ -171,9 +174,19 @@ class LogThread:
             0 < len(group) <= _HERE_OFFERS_MAX
             and now_s - self._looked_at_s < _LOOK_S
             and now_s >= self._avoided_until_s
-            and (self._last_call is None or self._last_call.done())
-            and sum(offer.size_bytes for offer in group) <= _HERE_BYTES_MAX
+            and not self._calls
+            and sum(map(_written_bytes, group)) <= _HERE_BYTES_MAX
         )
+
+    @contextmanager
+    def _no_slower_than(self, bound_s: float) -> Iterator[None]:
+        """Or this was the last for a while."""
+        began_s = time.perf_counter()
+        try:
+            yield
+        finally:
+            if time.perf_counter() - began_s > bound_s:
+                self._avoided_until_s = self._clock() + _AVOID_S
 
     async def _sync(self, syncs: Syncs, file: File) -> None:
         """In the thread after all, where nobody else does it. Raises OSError."""
@@ -254,6 +267,11 @@ def _readable() -> Iterator[None]:
     except OSError as error:
         msg = f"the journal can't be read: {(error.strerror or str(error)).lower()}"
         raise JournalProblem(msg) from error
+
+
+def _written_bytes(offer: Offer) -> int:
+    """About so many, with what its answer says of rows that were refused."""
+    return offer.size_bytes + (len(offer.request.rejected) if offer.request is not None else 0)
 
 
 def _monotonic_s(taken_at_us: int, now_s: float, wall_s: float) -> float:

@@ -52,6 +52,11 @@ class Pipeline(BaseModel):
         description="how long the disk journal keeps what is committed, where there is room: a database that is"
         " restored to an earlier moment gets it again",
     )
+    journal_sync: Literal["kernel", "thread"] = Field(
+        default="kernel",
+        description="who syncs small writes of the disk journal: the kernel by itself, where it can (Linux), or"
+        " a thread, which takes longer and lets the server answer while DATA_DIR's file system is frozen",
+    )
     ack: Literal["queued", "journaled", "committed"] | None = Field(
         default=None,
         description="what requests that don't say so wait for (default: journaled with a disk journal, else"

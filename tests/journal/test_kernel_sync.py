@@ -9,6 +9,7 @@ import platform
 from collections.abc import AsyncIterator
 from pathlib import Path
 from select import select
+from typing import Any
 
 import pytest
 
@@ -53,6 +54,8 @@ async def test_a_sync_ends(syncs: KernelSync, file: DiskFile) -> None:
 @needs_kernel
 async def test_one_at_a_time(syncs: KernelSync, file: DiskFile) -> None:
     """Also while nobody waits for the first any more: whose end it was could not be told."""
+    unhandled: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
     for gives_up in (False, True):
         sync = syncs.begin(file)
         assert sync is not None
@@ -66,6 +69,7 @@ async def test_one_at_a_time(syncs: KernelSync, file: DiskFile) -> None:
         assert later is not None
         await asyncio.wait_for(later, 5)
         assert sync.cancelled() == gives_up
+    assert unhandled == []
 
 
 @needs_kernel
@@ -116,7 +120,8 @@ async def test_closing_leaves_nothing_open(file: DiskFile) -> None:
 
 
 async def test_there_is_none_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On other machines, and where the kernel refuses, as it does in many a sandbox; no file stays open."""
+    """On other machines, and where the kernel refuses, as it does in many a sandbox, or has no file to give; none
+    stays open."""
     before = open_files()
     monkeypatch.setattr(platform, "machine", lambda: "sparc64")
     assert KernelSync.open() is None
@@ -125,3 +130,17 @@ async def test_there_is_none_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(kernel_sync_module._NUMBERS, "mine", unknown)
     assert KernelSync.open() is None
     assert open_files() == before
+
+
+@needs_kernel
+async def test_where_no_file_can_be_opened_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no other is asked for: there is a number of those, too, for the whole system."""
+    asked: list[int] = []
+    monkeypatch.setattr(KernelSync, "_system", lambda _, number, *__: asked.append(number))
+
+    def refuse(*_: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "eventfd", refuse)
+    assert KernelSync.open() is None
+    assert asked == []

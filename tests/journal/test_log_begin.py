@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from ingestor.journal.log import LogLimits, SegmentLog
+from ingestor.journal import frames
+from ingestor.journal.log import JournalFull, LogLimits, SegmentLog
 from ingestor.journal.records import Begun, Record
 from tests.journal.forgetful_disk import UNBOUNDED_BYTES, Disk, Fault
 from tests.journal.segment_files import cursor, entry, name, record, values
@@ -119,6 +120,22 @@ def test_who_failed_to_write_it_appends_it_where_it_was(disk: Disk) -> None:
     assert (values(log), list(disk.names)) == ({1: 1.0, 2: 2.0}, [name(1)])
 
 
+def test_what_could_not_be_synced_and_has_no_room_either_never_comes_back(disk: Disk) -> None:
+    """Its sender is told that nothing was taken."""
+    bound = replace(AMPLE, bytes_max=88 + CURSOR_BYTES + 2 * FRAME_BYTES, segment_bytes=1 << 20)
+    log = open_log(disk, bound)
+    append = begun(log)
+    disk.fail([Fault("sync", 0, errno.EIO)])
+    with pytest.raises(OSError, match="Input/output error"):
+        append.file.sync()
+    disk.fail(())
+    with pytest.raises(JournalFull) as refused:
+        log.append([record(2)])
+    assert refused.value.certain
+    log.close()
+    assert values(SegmentLog.open(disk.boot(), bound)) == {1: 1.0}
+
+
 def test_a_file_is_begun_by_an_append_alone(disk: Disk) -> None:
     """At the first entry, after a leap, and where the last file is full."""
     log = SegmentLog.open(disk.boot(), AMPLE)
@@ -156,6 +173,52 @@ def test_a_disk_with_little_room_is_looked_at_first(disk: Disk) -> None:
     assert log.begin([record(4)]) is None
     log.room_bytes()
     begun(log)
+
+
+def test_with_little_room_nothing_is_prepared_for_nothing(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default 256 MiB are little, on the disk as in the journal; what may go is not looked for here."""
+    encoded: list[int] = []
+
+    def encode(*_: object, **__: object) -> bytes:
+        encoded.append(1)
+        return b""
+
+    monkeypatch.setattr(frames, "encode_entry", encode)
+    mib = 1024**2
+    for bytes_max, free_bytes, begins in (
+        (300 * mib, 250 * mib, False),
+        (300 * mib, 257 * mib, True),
+        (250 * mib, 300 * mib, False),
+        (257 * mib, 300 * mib, True),
+    ):
+        encoded.clear()
+        disk = Disk()
+        log = SegmentLog.open(disk.boot(), LogLimits(bytes_max))
+        log.append([])
+        disk.capacity_bytes = disk.used_bytes + free_bytes
+        log.room_bytes()
+        assert (log.begin([record(1)]) is not None) == bool(encoded) == begins
+
+
+def test_the_file_that_is_written_to_is_never_due() -> None:
+    """However long ago the database had all that was in it: more comes, and stays for its own time."""
+    now_s = [1_000.0]
+    disk = Disk()
+    log = open_log(disk, replace(AMPLE, retention_s=5.0), now_s)
+    log.committed(1)
+    now_s[0] += 6.0
+    append = begun(log)
+    append.file.sync()
+    log.finish(append)
+    log.note_committed(2)
+    log.skip_to(9)  # begins a file
+    log.committed(9)
+    assert list(values(log)) == [1, 2]
+    now_s[0] += 5.0
+    log.committed(9)
+    assert values(log) == {}
 
 
 def test_what_is_due_to_go_goes_first() -> None:

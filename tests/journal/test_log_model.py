@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from random import SystemRandom
 from typing import Any
 from uuid import UUID
@@ -190,6 +191,49 @@ def test_a_file_whose_removal_was_not_synced_is_not_read_either() -> None:
     world.append(1)
     world.commit(0.5, [Fault("dirsync", 0, errno.EIO, False)])
     world.check()
+
+
+_TWO = [
+    Fault(operation, after, errno.EIO, lasting)
+    for operation in OPERATIONS
+    for after in (0, 1)
+    for lasting in (False, True)
+]
+
+
+@pytest.mark.parametrize(
+    "first", [Fault(*each) for each in product(("write", "sync"), (0,), (errno.EIO, errno.ENOSPC))]
+)
+@pytest.mark.parametrize("how", ["wide", "bound"])
+def test_an_append_that_was_begun_keeps_it_when_it_fails_and_fails_again(first: Fault, how: str) -> None:
+    """Found by two faults at once: where there is no room for a second try, what came of the first was left there,
+    and came back."""
+    wide = replace(LIMITS, bytes_max=1 << 20, segment_bytes=1 << 18)
+    world = World(0, wide)
+    begins(world)
+    before = world.opened().size_bytes
+    world.append(2, here=True)
+    again = 2 * world.opened().size_bytes - before - 1
+    for number, second in enumerate(_TWO):
+        for dies in (World.kill, World.lose_power):
+            world = World(number, replace(wide, bytes_max=again) if how == "bound" else wide)
+            begins(world)
+            world.append(2, [first, second], here=True)
+            world.check()
+            if world.log is not None:
+                dies(world)
+            world.open()
+            world.check()
+            world.append(1, here=True)
+            world.check()
+
+
+def begins(world: World) -> None:
+    """Insists on it."""
+    world.open()
+    world.append(2)
+    world.append(1, here=True)
+    assert world.begun == 1
 
 
 @pytest.mark.timeout(0)

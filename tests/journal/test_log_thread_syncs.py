@@ -15,7 +15,7 @@ from ingestor.journal.files import File
 from ingestor.journal.log import LogLimits, SegmentLog
 from ingestor.journal.log_thread import LogThread, Written
 from ingestor.journal.receipts import Offer
-from ingestor.model import Ack
+from ingestor.model import Ack, Request
 from tests.journal.contract import MANY, batch, turns
 from tests.journal.disk_kit import Brakes
 from tests.journal.forgetful_disk import Disk, Fault
@@ -91,7 +91,8 @@ async def journal() -> AsyncIterator[Journal]:
     assert opened.appends == 1
     yield opened
     opened.log.go.set()
-    await opened.thread.close()
+    if not opened.syncs.closed:
+        await opened.thread.close()
     assert opened.syncs.closed
 
 
@@ -111,12 +112,15 @@ async def test_it_returns_once_it_is_synced(journal: Journal) -> None:
 
 
 async def test_what_is_committed_is_noted(journal: Journal) -> None:
-    """A restart begins there."""
+    """A restart begins there, also when no entry comes any more that tells it."""
+    journal.segments._hinted_at_s = 0.0  # so that a cursor comes with the entry, of what was committed before
     appending = asyncio.create_task(journal.thread.append([journal.offer()], 2, 1))
     await turns(50)
     journal.syncs.end()
     await appending
     assert journal.segments.committed_hint == 1
+    await journal.thread.close()
+    assert SegmentLog.open(journal.disk.boot(), LIMITS).committed_hint == 1
 
 
 async def test_what_nobody_else_syncs_the_thread_does(journal: Journal) -> None:
@@ -236,13 +240,48 @@ async def test_a_write_that_waits_for_the_disk_is_the_last_for_a_while(
         assert journal.appends == appends
 
 
+async def test_so_is_one_that_fails_then(journal: Journal, warnings: list[str]) -> None:
+    """A disk that hung gave an error at last."""
+
+    def slowly(records: object) -> object:
+        time.sleep(0.021)
+        raise OSError(errno.EIO, "Input/output error")
+
+    journal.log.begin = slowly  # type: ignore[attr-defined]
+    await end_of(journal)
+    del journal.log.begin
+    await end_of(journal)
+    assert (journal.appends, len(warnings)) == (3, 1)
+
+
+async def test_so_is_one_whose_sync_takes_long(journal: Journal) -> None:
+    """It tells of a disk for which writes wait, too."""
+    appending = asyncio.create_task(journal.append())
+    await asyncio.sleep(0.11)
+    journal.syncs.end()
+    await appending
+    await end_of(journal)
+    assert journal.appends == 2
+
+
+async def test_what_is_written_of_answers_counts(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was refused, and why, is kept with a request that has an id."""
+    request = Request("", "id", b"f" * 16, 1, b"r" * 1_000)
+    offer = Offer(batch(), Ack.JOURNALED, request, None, journal.now_s)
+    for bytes_max, appends in ((offer.size_bytes + 1_000, 1), (offer.size_bytes + 999, 2)):
+        monkeypatch.setattr(log_thread_module, "_HERE_BYTES_MAX", bytes_max)
+        await end_of(journal, offer)
+        assert journal.appends == appends
+
+
 async def test_the_event_loop_waits_for_the_thread(journal: Journal) -> None:
     """The log is no friend of two of them: whoever gave up on a call has not ended it."""
     journal.log.looking = asyncio.Event()
-    looking = asyncio.create_task(journal.thread.room_bytes())
+    looks = [asyncio.create_task(journal.thread.room_bytes()) for _ in range(2)]
     await turns(50)
-    looking.cancel()
-    await asyncio.wait([looking])
+    for look in looks:
+        look.cancel()
+    await asyncio.wait(looks)
     appending = asyncio.create_task(journal.append())
     await turns(50)
     assert journal.syncs.begun == []
