@@ -105,16 +105,26 @@ async def test_a_disk_that_fails_is_told(
 
 
 @needs_kernel
-async def test_closing_leaves_nothing_open(file: DiskFile) -> None:
-    """Whatever is under way; and once is enough."""
+async def test_closing_leaves_nothing_open(file: DiskFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is under way; and once is enough. What is under way is not waited for."""
     before = open_files()
+    real = KernelSync._system
+    calls: list[int] = []
+
+    def counted(syncs: KernelSync, number: int, *arguments: object) -> int:
+        calls.append(number)
+        return real(syncs, number, *arguments)
+
+    monkeypatch.setattr(KernelSync, "_system", counted)
     for under_way in (False, True):
         syncs = KernelSync.open()
         assert syncs is not None
         eventfd = syncs._eventfd
         assert not under_way or syncs.begin(file) is not None
+        calls.clear()
         syncs.close()
         syncs.close()
+        assert calls == ([] if under_way else [syncs._numbers.destroy])
         assert not asyncio.get_running_loop().remove_reader(eventfd)
     assert open_files() == before
 

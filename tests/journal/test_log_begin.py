@@ -157,6 +157,22 @@ def test_room_is_made_by_an_append_alone(disk: Disk) -> None:
     assert log.begin([record(2)]) is None
 
 
+def test_what_is_kept_although_it_is_committed_goes_before_a_begun_append(disk: Disk) -> None:
+    """It counts as room, and is in the way still: an append removes it."""
+    bound = LogLimits(2 * (88 + CURSOR_BYTES) + 3 * FRAME_BYTES - 1, 1, retention_s=60.0, ample_bytes=0)
+    log = open_log(disk, bound)
+    log.append([record(2)])
+    log.committed(1)
+    log = SegmentLog.open(disk.boot(), replace(bound, segment_bytes=1 << 20), lambda: 1_000.0)
+    log.committed(1)
+    assert log.room_bytes() > FRAME_BYTES
+    assert log.begin([record(3)]) is None
+    log.append([record(3)])
+    assert list(values(log)) == [2, 3]
+    log.room_bytes()
+    begun(log)
+
+
 def test_a_disk_with_little_room_is_looked_at_first(disk: Disk) -> None:
     """What others and we have written since is taken off; before the first look there is none."""
     log = SegmentLog.open(disk.boot(), replace(AMPLE, free_bytes_reserve=1_000, ample_bytes=500))

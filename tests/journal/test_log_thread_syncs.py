@@ -107,7 +107,7 @@ async def test_it_returns_once_it_is_synced(journal: Journal) -> None:
     written = await appending
     assert (journal.appends, journal.stored()) == (1, [1, 2])
     assert written.room_bytes == room_bytes - (journal.segments.size_bytes - size_bytes)
-    assert written.took_s > 0
+    assert 0 < written.took_s < 60
     assert [joined.entry.position for joined in written.joined] == [2]
 
 
