@@ -16,7 +16,7 @@ from ingestor.journal.log import LogLimits, SegmentLog
 from ingestor.journal.log_thread import LogThread, Written
 from ingestor.journal.receipts import Offer
 from ingestor.model import Ack, Request
-from tests.journal.contract import MANY, batch, turns
+from tests.journal.contract import MANY, batch, turns, until
 from tests.journal.disk_kit import Brakes
 from tests.journal.forgetful_disk import Disk, Fault
 
@@ -276,9 +276,9 @@ async def test_what_is_written_of_answers_counts(journal: Journal, monkeypatch: 
 
 async def test_the_event_loop_waits_for_the_thread(journal: Journal) -> None:
     """The log is no friend of two of them: whoever gave up on a call has not ended it."""
-    journal.log.looking = asyncio.Event()
+    journal.log.looking, seen = asyncio.Event(), journal.log.looks
     looks = [asyncio.create_task(journal.thread.room_bytes()) for _ in range(2)]
-    await turns(50)
+    await until(lambda: journal.log.looks > seen)
     for look in looks:
         look.cancel()
     await asyncio.wait(looks)
