@@ -160,6 +160,7 @@ def test_ctrl_c_while_modules_are_imported_is_no_traceback(tmp_path: Path, modul
 STUBBORN = """
 import asyncio, sys
 from ingestor.cli import running
+from ingestor.errors import AddressProblem
 async def stubborn():
     while True:
         try:
@@ -169,20 +170,31 @@ async def stubborn():
 async def work():
     asyncio.get_running_loop().left = asyncio.create_task(stubborn())
     await asyncio.sleep(0)
-    return 3
+    {end}
 running._REST_S_MAX = 0.2
 sys.exit(running.until_done(work()))
 """
 
 
-def test_what_does_not_end_does_not_keep_the_process(tmp_path: Path) -> None:
-    """A task that goes on whenever it is told to end, by a mistake of ours or of a driver: all else is done."""
+@pytest.mark.parametrize(
+    ("end", "code", "said"),
+    [
+        ("return 3", 3, ""),
+        ("raise AddressProblem('port 8080 is taken')", 4, "ingestor: port 8080 is taken\n"),
+        ("raise KeyError('ours')", 1, "KeyError: 'ours'\n"),
+    ],
+)
+def test_what_does_not_end_does_not_keep_the_process(tmp_path: Path, end: str, code: int, said: str) -> None:
+    """A task that goes on whenever it is told to end, by a mistake of ours or of a driver: all else is done, and
+    why it ended is told."""
     done = subprocess.run(
-        [sys.executable, "-c", STUBBORN],
+        [sys.executable, "-c", STUBBORN.format(end=end)],
         cwd=tmp_path,
         env=environment(),
         capture_output=True,
         check=False,
         timeout=20,
     )
-    assert (done.returncode, done.stdout) == (3, b"goes on\n")
+    assert (done.returncode, done.stdout) == (code, b"goes on\n")
+    assert done.stderr.decode().endswith(said)
+    assert bool(said) == bool(done.stderr)

@@ -27,6 +27,7 @@ from ingestor.journal.log import SegmentLog
 from ingestor.journal.records import Record
 from ingestor.storage import catalogue
 from ingestor.storage.database import Database
+from ingestor.storage.opening import open_database
 from ingestor.telemetry import logs
 from tests.gateway import Gateway, gateway
 from tests.journal.disk_kit import needs_kernel
@@ -280,3 +281,20 @@ async def test_endless_load_on_a_stalled_database_is_refused_and_does_not_grow(
             assert set(first) == {200, 429}
             assert set(then) == {429}
             assert server.rss_bytes() - before < 24 * 1024**2
+
+
+async def test_an_opening_that_is_given_up_leaves_nothing_in_the_line_for_a_lock(database_url: str) -> None:
+    """A backend that waits for one does not notice that its client is gone; who comes behind it waits, too."""
+    await (await open_database(database_url)).close(5)
+    connection, looks = await asyncpg.connect(database_url), await asyncpg.connect(database_url)
+    await connection.execute("BEGIN; LOCK TABLE ingestor_migrations")
+    opening = asyncio.create_task(open_database(database_url))
+    await until_locked(looks)
+    opening.cancel()
+    await asyncio.wait([opening], timeout=10)
+    assert opening.cancelled()
+    async with asyncio.timeout(5):
+        while await looks.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            await asyncio.sleep(0.05)
+    await connection.close()
+    await looks.close()

@@ -8,8 +8,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
+import traceback
 from collections.abc import Coroutine
 from typing import Any
+
+from ingestor.errors import StartupError
 
 _CLEANUP_S_MAX = 75.0  # twice an embedded database's longest end, and some
 # What nobody waited for may still go on so long when all is done.
@@ -42,13 +46,23 @@ def on_a_loop(work: Coroutine[Any, Any, int]) -> int:
 
 
 async def _and_leave(work: Coroutine[Any, Any, int]) -> int:
-    code = 1
+    loop = asyncio.get_running_loop()
+    # asyncio cancels what is left, and waits for it without a bound.
     try:
         code = await work
-    finally:
-        # asyncio cancels what is left, and waits for it without a bound.
-        asyncio.get_running_loop().call_later(_REST_S_MAX, os._exit, code)
+    except BaseException as error:  # it is raised again, and told there, if it comes so far
+        loop.call_later(_REST_S_MAX, _fail, error)
+        raise
+    loop.call_later(_REST_S_MAX, os._exit, code)
     return code
+
+
+def _fail(error: BaseException) -> None:
+    if isinstance(error, StartupError):
+        print(f"ingestor: {error}", file=sys.stderr, flush=True)  # noqa: T201
+        os._exit(error.exit_code)
+    traceback.print_exception(error)
+    os._exit(1)
 
 
 async def _until_signalled(work: Coroutine[Any, Any, int]) -> int:

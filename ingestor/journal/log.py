@@ -187,6 +187,16 @@ class SegmentLog:
             self._write_again(data, error)
         self._note_written(records, written, len(cursor))
 
+    @property
+    def may_begin(self) -> bool:
+        """Whether `begin` has nothing to do but write, as far as can be said without what is to be written."""
+        return (
+            self._tail.usable
+            and self._tail.clean
+            and self._spare_bytes >= self._limits.ample_bytes
+            and not self._retention.is_due(self._clock())
+        )
+
     def begin(self, records: Sequence[Record]) -> Begun | None:
         """As `append`, but for the sync, and only where there is nothing to do but write: no file to begin, to cut
         or to remove, and far more room than it takes as `room_bytes` saw it last. None where there is: then nothing
@@ -196,9 +206,7 @@ class SegmentLog:
         into a new file. Raises OSError; then `append` cuts off what came into the file.
         """
         tail, segment = self._tail, self._tail.segment
-        if not tail.usable or not tail.clean or segment is None or self._retention.is_due(self._clock()):
-            return None
-        if self._spare_bytes < self._limits.ample_bytes:
+        if segment is None or not self.may_begin:
             return None
         written, cursor = self._encoded(records)
         data = b"".join((*written, cursor))

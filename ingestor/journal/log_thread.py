@@ -176,6 +176,7 @@ class LogThread:
             and now_s >= self._avoided_until_s
             and not self._calls
             and sum(map(_written_bytes, group)) <= _HERE_BYTES_MAX
+            and self._log.may_begin
         )
 
     @contextmanager

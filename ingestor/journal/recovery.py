@@ -201,9 +201,10 @@ class _Recoverer:
         self._directory.sync()
 
     def _note_passed(self, segments: list[Segment]) -> None:
-        """When the cursor passed each segment: when the first header was written that knows it, or just now."""
+        """When the cursor passed each segment, but for the last, into which more may come: when the first header
+        was written that knows it, or just now."""
         now_s = self._clock()
-        for at, segment in enumerate(segments):
+        for at, segment in enumerate(segments[:-1]):
             if segment.last <= self._hint:
                 later = (other.header for other in segments[at + 1 :] if not other.headless)
                 known = (header.created_us / 1e6 for header in later if header.committed >= segment.last)

@@ -43,7 +43,7 @@ class Retention:
 
     def passed(self, committed: int, now_s: float) -> None:
         """Notes what is committed now."""
-        for segment in self._segments[:-1]:  # what comes into the last is not passed yet
+        for segment in self._segments[:-1]:  # more may come into the last
             if segment.last > committed:
                 break
             if segment.passed_at_s is None:

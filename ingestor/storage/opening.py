@@ -31,6 +31,8 @@ _LOOKED_AT = ("ingestor_migrations", "ingestor_database", "dead_letters")
 _READ_ONLY = (
     "it is read-only: a standby (name the primary in DATABASE_URL), or default_transaction_read_only is on"
 )
+# So long a server is given to give up a statement.
+_GRACE_S = 2.0
 # A trial of migrations gives way to whoever uses the tables.
 _TRIAL = "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '20s'"
 
@@ -86,9 +88,13 @@ async def _or_none_stays(pool: Pool, work: Coroutine[None, None, Database]) -> D
     try:
         return await asyncio.shield(task)
     except BaseException:  # cancelled, too; it is raised again
-        # First: who is cancelled in a statement waits until the server has given it up, too, if it answers at all.
-        pool.terminate()
+        # Who is cancelled in a statement has the server give it up, too: a backend that waits for a lock would not
+        # notice that we are gone, and hold up those behind it. Whether it answers at all is another matter.
         task.cancel()
+        try:
+            await asyncio.wait({task}, timeout=_GRACE_S)
+        finally:
+            pool.terminate()
         await asyncio.gather(task, return_exceptions=True)
         raise
 

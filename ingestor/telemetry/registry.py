@@ -142,7 +142,7 @@ class Telemetry(Declaring):
     sync_seconds = histogram(
         "ingestor_journal_sync_seconds",
         "Seconds that writing to the disk journal took.",
-        "Moves with each group of requests that is written to it: write and fdatasync.",
+        "Moves with each group of requests that is written to it: write, fdatasync, and until it was heard of.",
         unit="seconds",
         buckets=_SYNC_SECONDS,
     )

@@ -237,6 +237,26 @@ def test_the_file_that_is_written_to_is_never_due() -> None:
     assert values(log) == {}
 
 
+def test_nor_is_it_after_a_restart_that_found_all_of_it_committed() -> None:
+    """More comes into it: it would go as soon as it is full, and until then nothing could be begun."""
+    now_s = [1_000.0]
+    disk = Disk()
+    limits = replace(AMPLE, retention_s=5.0)
+    log = open_log(disk, limits, now_s)
+    log.committed(1)
+    log.close()
+    log = SegmentLog.open(disk.boot(), limits, lambda: now_s[0])
+    assert log.committed_hint == 1
+    log.room_bytes()
+    now_s[0] += 6.0
+    append = begun(log)
+    append.file.sync()
+    log.finish(append)
+    log.skip_to(9)  # begins a file
+    log.committed(9)
+    assert list(values(log)) == [1, 2]
+
+
 def test_what_is_due_to_go_goes_first() -> None:
     """By an append, or by word of what is committed: to remove a file takes long."""
     now_s = [1_000.0]

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
 from ingestor.journal import log_thread as log_thread_module
 from ingestor.journal.files import File
+from ingestor.journal.joining import Joined, join
 from ingestor.journal.log import LogLimits, SegmentLog
 from ingestor.journal.log_thread import LogThread, Written
 from ingestor.journal.receipts import Offer
@@ -272,6 +274,21 @@ async def test_what_is_written_of_answers_counts(journal: Journal, monkeypatch: 
         monkeypatch.setattr(log_thread_module, "_HERE_BYTES_MAX", bytes_max)
         await end_of(journal, offer)
         assert journal.appends == appends
+
+
+async def test_nothing_is_joined_for_nothing(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the log has more to do than to write."""
+    joins: list[str] = []
+
+    def joined(offers: Sequence[Offer], position: int) -> list[Joined]:
+        joins.append(threading.current_thread().name[:7])
+        return join(offers, position)
+
+    monkeypatch.setattr(log_thread_module, "join", joined)
+    journal.segments.leap()
+    journal.position = journal.segments.last + 1
+    await end_of(journal)
+    assert joins == ["journal"]
 
 
 async def test_the_event_loop_waits_for_the_thread(journal: Journal) -> None:

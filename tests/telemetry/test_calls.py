@@ -13,6 +13,7 @@ from h2.settings import SettingCodes
 from ingestor_api.analytics.v1 import AckLevel, LogMetricRequest, LogMetricsRequest, Metric
 from prometheus_client.samples import Sample
 
+from ingestor.journal import MemoryJournal
 from tests.gateway import Gateway, gateway
 from tests.transport.grpc.kit import GOOD, framed, waiting, without_room
 from tests.transport.grpc.raw_h2 import RawClient
@@ -168,22 +169,30 @@ async def test_what_the_client_gives_up_is_cancelled(database_url: str, lane: bo
         await client.close()
 
 
-async def test_what_a_stop_cuts_off_is_cancelled(database_url: str, lane: bool) -> None:
-    """Calls that are not answered in the time that stopping may take, over both protocols."""
+@pytest.mark.parametrize("told", [True, False], ids=["told", "cut off"])
+async def test_what_a_stop_cuts_off_is_cancelled(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, lane: bool, told: bool
+) -> None:
+    """Calls that are not answered in the time that stopping may take, over both protocols. Who waits for room is
+    answered in its last moment."""
     async with without_room(database_url, grpc_lane=lane) as full:
+        if not told:
+            monkeypatch.setattr(MemoryJournal, "offer", lambda *_: asyncio.Event().wait())
         calls = [
             asyncio.ensure_future(full.stub.log_metric(REQUEST)),
             asyncio.ensure_future(full.post("/v1/metrics", METRIC)),
         ]
-        await waiting(full, 2)
-        assert [in_flight(full, "grpc"), in_flight(full, "http")] == [1, 1]
+        while [in_flight(full, "grpc"), in_flight(full, "http")] != [1, 1]:
+            await asyncio.sleep(0.005)
+        if told:
+            await waiting(full, 2)
         await full.app.stop(0.1)
         await asyncio.wait(calls)
-        assert all(call.exception() is not None for call in calls)
-        await counted(
-            full,
-            {(BATCH, "grpc", "OK"): 1, (ONE, "grpc", "CANCELLED"): 1, (ONE, "http", "CANCELLED"): 1},
-        )
+        over_grpc, over_http = (call.exception() for call in calls)
+        assert isinstance(over_grpc, GRPCError) == told
+        assert (over_http is None) == told
+        code = "UNAVAILABLE" if told else "CANCELLED"
+        await counted(full, {(BATCH, "grpc", "OK"): 1, (ONE, "grpc", code): 1, (ONE, "http", code): 1})
 
 
 async def test_an_answer_that_the_client_never_reads_is_not_ok(running: Gateway) -> None:
