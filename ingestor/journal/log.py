@@ -399,8 +399,9 @@ class SegmentLog:
         before = self._tail.segment
         if previous is None:
             previous = self._last if self._leapt_from is None else self._leapt_from
-            if before is not None and before.empty and not before.damaged:
-                previous = min(previous, before.header.previous)  # it goes, and what it says must stay
+            # It goes, and what it says must stay; or it is kept for its damage, and nothing of it is lost.
+            if before is not None and before.empty and (not before.damaged or previous == before.last):
+                previous = min(previous, before.header.previous)
         after = self._tail.roll(first, previous, committed)
         self._leapt_from = None
         self._hinted, self._hinted_at_s = committed, 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from random import SystemRandom
@@ -191,6 +191,34 @@ def test_a_file_whose_removal_was_not_synced_is_not_read_either() -> None:
     world.append(1)
     world.commit(0.5, [Fault("dirsync", 0, errno.EIO, False)])
     world.check()
+
+
+def test_what_was_leapt_over_is_neither_committed_nor_lost() -> None:
+    """Found by the machine: a file without entries, kept for its damage, and a leap behind it; all positions
+    between counted as removed, and so as committed, or lost when the database went back."""
+    world = World()
+    steps: Sequence[Callable[[], None]] = (
+        world.open,
+        world.kill,
+        world.open,
+        lambda: world.skip(2),
+        world.kill,
+        lambda: world.open([Fault("write", 0, errno.EIO)], meets=False),
+        world.meet,
+        lambda: world.append(0),
+        lambda: world.rewind(0.5),
+        world.kill,
+        *[world.lose_power] * 5,
+        lambda: world.open(meets=False),
+        lambda: world.append(0),
+        world.kill,
+        lambda: world.open(meets=False),
+    )
+    for step in steps:
+        step()
+        world.check()
+    assert [name for name in world.disk.names if name.endswith(".damaged")]
+    assert world.opened().rewound(world.cursor) == (2, 2)
 
 
 _TWO = [
