@@ -19,7 +19,8 @@ from ingestor.database_address import database_url
 from ingestor.errors import DatabaseProblem, JournalProblem, StorageError
 from ingestor.journal.directory import DiskDirectory
 from ingestor.journal.inventory import take_inventory
-from ingestor.journal.log import LogLimits, SegmentLog
+from ingestor.journal.limits import LogLimits
+from ingestor.journal.log import SegmentLog
 from ingestor.journal.segments import is_set_aside
 from ingestor.journal.survey import Exported, Survey, export, survey
 from ingestor.output import say

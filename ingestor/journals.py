@@ -16,7 +16,8 @@ from ingestor.errors import JournalProblem
 from ingestor.journal import DiskJournal, MemoryJournal, QueueLimits, RequestIds
 from ingestor.journal.directory import DiskDirectory
 from ingestor.journal.kernel_sync import KernelSync
-from ingestor.journal.log import LogLimits, SegmentLog
+from ingestor.journal.limits import LogLimits
+from ingestor.journal.log import SegmentLog
 from ingestor.model.delivery import NOTHING
 from ingestor.settings import Settings
 from ingestor.storage.database import Database

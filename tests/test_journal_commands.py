@@ -16,7 +16,8 @@ from pydantic import SecretStr
 
 from ingestor.errors import JournalProblem
 from ingestor.journal.directory import DiskDirectory, DiskFile
-from ingestor.journal.log import LogLimits, SegmentLog
+from ingestor.journal.limits import LogLimits
+from ingestor.journal.log import SegmentLog
 from ingestor.journal.records import Record
 from ingestor.journal_commands import adopt
 from ingestor.model import MetricBatch, Row

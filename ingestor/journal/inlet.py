@@ -18,7 +18,7 @@ from ingestor.journal.admission import RETRY_AFTER_S, Admission, QueueLimits
 from ingestor.journal.books import Books
 from ingestor.journal.commits import Commits
 from ingestor.journal.joining import Joined
-from ingestor.journal.log import JournalFailed, JournalFull
+from ingestor.journal.limits import JournalFailed, JournalFull
 from ingestor.journal.log_thread import LogThread
 from ingestor.journal.receipts import Offer
 from ingestor.journal.request_ids import RequestIds

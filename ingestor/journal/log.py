@@ -26,7 +26,6 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NoReturn, Self
 from uuid import UUID
 
@@ -35,6 +34,7 @@ from loguru import logger
 from ingestor.errors import JournalProblem
 from ingestor.journal import frames
 from ingestor.journal.files import Directory
+from ingestor.journal.limits import JournalFailed, JournalFull, LogLimits
 from ingestor.journal.parts import Gap
 from ingestor.journal.reader import Reader
 from ingestor.journal.records import Begun, Record, Summary, record_of
@@ -44,45 +44,6 @@ from ingestor.journal.segments import Segment
 
 _CURSOR_INTERVAL_S = 1.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_SEGMENT_BYTES_MAX = 64 * 1024**2
-_SEGMENTS_MIN = 8
-
-
-class AppendFailed(Exception):
-    """Nothing of what was to be appended is in the log; with `certain=False` some of it may come back if the
-    process dies before the next append succeeds."""
-
-    def __init__(self, message: str, *, certain: bool = True) -> None:
-        super().__init__(message)
-        self.certain = certain
-
-
-class JournalFull(AppendFailed):
-    """There is no room for it: the journal's bound, the reserve, or the disk."""
-
-
-class JournalFailed(AppendFailed):
-    """The disk failed."""
-
-
-@dataclass(frozen=True, slots=True)
-class LogLimits:
-    """`bytes_max` bounds all segments together, `segment_bytes` one (0: an eighth of all, 64 MiB at most); what is
-    committed is kept for `retention_s` while there is room; `free_bytes_reserve` is left free on the disk. With
-    less than `ample_bytes` of room beside that no append is begun without looking."""
-
-    bytes_max: int
-    segment_bytes: int = 0
-    retention_s: float = 0.0
-    free_bytes_reserve: int = 0
-    ample_bytes: int = 256 * 1024**2
-
-    @property
-    def roll_bytes(self) -> int:
-        """The size at which a new segment is begun."""
-        return self.segment_bytes or min(_SEGMENT_BYTES_MAX, self.bytes_max // _SEGMENTS_MIN)
-
-
 # In case that the clock stands still, or went back: more than an append can have.
 _LEAP_MIN = 1 << 20
 

@@ -15,7 +15,8 @@ import pytest
 
 from ingestor.journal import DiskJournal, QueueLimits, RequestIds
 from ingestor.journal.directory import DiskDirectory
-from ingestor.journal.log import LogLimits, SegmentLog
+from ingestor.journal.limits import LogLimits
+from ingestor.journal.log import SegmentLog
 from tests.journal.contract import limits
 
 MIB = 1024**2

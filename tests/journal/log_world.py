@@ -7,7 +7,8 @@ from contextlib import contextmanager, suppress
 from uuid import UUID
 
 from ingestor.errors import JournalProblem
-from ingestor.journal.log import AppendFailed, JournalFull, LogLimits, SegmentLog
+from ingestor.journal.limits import AppendFailed, JournalFull, LogLimits
+from ingestor.journal.log import SegmentLog
 from ingestor.journal.records import Record
 from ingestor.journal.survey import Survey, survey
 from ingestor.model import MetricBatch, Row

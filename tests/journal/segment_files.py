@@ -14,7 +14,8 @@ from ingestor.errors import JournalProblem
 from ingestor.journal import frames
 from ingestor.journal.directory import DiskDirectory
 from ingestor.journal.frames import Header
-from ingestor.journal.log import LogLimits, SegmentLog
+from ingestor.journal.limits import LogLimits
+from ingestor.journal.log import SegmentLog
 from ingestor.journal.records import Record
 from ingestor.journal.segments import DAMAGED
 from ingestor.journal.survey import Survey, survey

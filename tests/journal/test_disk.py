@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
@@ -17,7 +17,7 @@ from ingestor.journal import DiskJournal, QueueLimits, RequestIds
 from ingestor.journal import backlog as backlog_module
 from ingestor.journal import inlet as inlet_module
 from ingestor.journal.kernel_sync import KernelSync
-from ingestor.journal.log import JournalFull
+from ingestor.journal.limits import JournalFull
 from ingestor.model import Ack, DeadRow, Outcome, Request
 from tests.journal.contract import MANY, JournalContract, batch, settle_all, turns, until, values
 from tests.journal.disk_kit import MIB, needs_kernel, opened, written
@@ -27,27 +27,21 @@ class TestDiskJournal(JournalContract):
     """The contract."""
 
     ack = Ack.JOURNALED
+    syncs: Callable[[], KernelSync | None] = staticmethod(lambda: None)
 
     @asynccontextmanager
     async def open(
         self, path: Path, limits: QueueLimits, requests: RequestIds | None
     ) -> AsyncIterator[DiskJournal]:
-        async with opened(path, limits, requests) as (journal, _):
+        async with opened(path, limits, requests, syncs=self.syncs()) as (journal, _):
             yield journal
 
 
 @needs_kernel
-class TestDiskJournalThatTheKernelSyncs(JournalContract):
-    """The contract, where small writes are not for the thread."""
+class TestDiskJournalThatTheKernelSyncs(TestDiskJournal):
+    """The same, where small writes are not for the thread."""
 
-    ack = Ack.JOURNALED
-
-    @asynccontextmanager
-    async def open(
-        self, path: Path, limits: QueueLimits, requests: RequestIds | None
-    ) -> AsyncIterator[DiskJournal]:
-        async with opened(path, limits, requests, syncs=KernelSync.open()) as (journal, _):
-            yield journal
+    syncs = staticmethod(KernelSync.open)
 
 
 async def test_journaled_means_synced(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from ingestor.errors import JournalProblem, Overloaded, TooLate, Unavailable
 from ingestor.journal import RequestIds
 from ingestor.journal import backlog as backlog_module
 from ingestor.journal import inlet as inlet_module
-from ingestor.journal.log import JournalFailed
+from ingestor.journal.limits import JournalFailed
 from ingestor.model import Ack, Delivery, MetricBatch, Outcome, Request
 from ingestor.telemetry import Telemetry
 from tests.journal.contract import MANY, batch, turns, until, values

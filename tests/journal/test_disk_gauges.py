@@ -11,7 +11,8 @@ from ingestor.errors import Overloaded, Unavailable
 from ingestor.journal import DiskJournal
 from ingestor.journal import backlog as backlog_module
 from ingestor.journal.directory import DiskDirectory
-from ingestor.journal.log import LogLimits, SegmentLog
+from ingestor.journal.limits import LogLimits
+from ingestor.journal.log import SegmentLog
 from ingestor.model import Ack, Outcome
 from tests.journal.contract import MANY, batch, limits, settle_all, turns, until
 from tests.journal.disk_kit import MIB, opened, written

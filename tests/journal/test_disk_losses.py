@@ -15,7 +15,7 @@ import pytest
 from ingestor.errors import JournalProblem, Overloaded, Unavailable
 from ingestor.journal import RequestIds
 from ingestor.journal import backlog as backlog_module
-from ingestor.journal.log import JournalFailed
+from ingestor.journal.limits import JournalFailed
 from ingestor.model import Ack, DeadRow, Outcome, Request, StoredRequest
 from tests.journal.contract import MANY, batch, turns, until, values
 from tests.journal.disk_kit import MIB, Brakes, opened, written

@@ -14,7 +14,8 @@ from ingestor.errors import Invalid, Overloaded, Unavailable
 from ingestor.journal import DiskJournal, RequestIds
 from ingestor.journal import inlet as inlet_module
 from ingestor.journal.directory import DiskDirectory
-from ingestor.journal.log import JournalFailed, LogLimits, SegmentLog
+from ingestor.journal.limits import JournalFailed, LogLimits
+from ingestor.journal.log import SegmentLog
 from ingestor.model import Ack, Request
 from tests.journal.contract import batch, limits, turns, until
 from tests.journal.disk_kit import MIB, opened

@@ -16,7 +16,8 @@ import pytest
 
 from ingestor.errors import JournalProblem
 from ingestor.journal.directory import DiskDirectory
-from ingestor.journal.log import AppendFailed, JournalFull, LogLimits, SegmentLog
+from ingestor.journal.limits import AppendFailed, JournalFull, LogLimits
+from ingestor.journal.log import SegmentLog
 from ingestor.journal.records import Record
 from ingestor.model import MetricBatch, Row
 from tests.journal.segment_files import (

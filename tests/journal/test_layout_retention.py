@@ -11,7 +11,8 @@ from uuid import UUID
 
 import pytest
 
-from ingestor.journal.log import JournalFull, LogLimits, SegmentLog
+from ingestor.journal.limits import JournalFull, LogLimits
+from ingestor.journal.log import SegmentLog
 from ingestor.journal.parts import Gap
 from tests.journal.forgetful_disk import Disk, Fault
 from tests.journal.segment_files import (

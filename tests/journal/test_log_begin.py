@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from ingestor.journal import frames
-from ingestor.journal.log import JournalFull, LogLimits, SegmentLog
+from ingestor.journal.limits import JournalFull, LogLimits
+from ingestor.journal.log import SegmentLog
 from ingestor.journal.records import Begun, Record
 from tests.journal.forgetful_disk import UNBOUNDED_BYTES, Disk, Fault
 from tests.journal.segment_files import cursor, entry, name, record, values

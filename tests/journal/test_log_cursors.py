@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ingestor.journal.log import JournalFull, LogLimits, SegmentLog
+from ingestor.journal.limits import JournalFull, LogLimits
+from ingestor.journal.log import SegmentLog
 from tests.journal.forgetful_disk import Disk, Fault
 from tests.journal.segment_files import LIMITS, contents, cursor, entry, name, opened, record, values
 

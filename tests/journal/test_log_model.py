@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 from loguru import logger
 
-from ingestor.journal.log import LogLimits
+from ingestor.journal.limits import LogLimits
 from tests.journal.forgetful_disk import KILLED, OPERATIONS, POWER_LOSS, UNBOUNDED_BYTES, Fault
 from tests.journal.log_world import LIMITS, World
 

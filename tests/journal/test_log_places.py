@@ -10,7 +10,8 @@ from uuid import UUID
 
 import pytest
 
-from ingestor.journal.log import JournalFailed, JournalFull, LogLimits, SegmentLog
+from ingestor.journal.limits import JournalFailed, JournalFull, LogLimits
+from ingestor.journal.log import SegmentLog
 from ingestor.journal.parts import Gap
 from ingestor.journal.records import Record
 from ingestor.model import MetricBatch, Row

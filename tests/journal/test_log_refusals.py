@@ -10,7 +10,8 @@ import pytest
 
 from ingestor.errors import JournalProblem
 from ingestor.journal.files import Space
-from ingestor.journal.log import JournalFailed, JournalFull, LogLimits, SegmentLog
+from ingestor.journal.limits import JournalFailed, JournalFull, LogLimits
+from ingestor.journal.log import SegmentLog
 from tests.journal.forgetful_disk import Disk, Fault
 from tests.journal.segment_files import (
     LIMITS,

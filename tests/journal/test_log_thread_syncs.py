@@ -14,7 +14,8 @@ import pytest
 from ingestor.journal import log_thread as log_thread_module
 from ingestor.journal.files import File
 from ingestor.journal.joining import Joined, join
-from ingestor.journal.log import LogLimits, SegmentLog
+from ingestor.journal.limits import LogLimits
+from ingestor.journal.log import SegmentLog
 from ingestor.journal.log_thread import LogThread, Written
 from ingestor.journal.receipts import Offer
 from ingestor.model import Ack, Request

@@ -11,7 +11,8 @@ from loguru import logger
 
 from ingestor.journal import frames
 from ingestor.journal.frames import Header
-from ingestor.journal.log import LogLimits, SegmentLog
+from ingestor.journal.limits import LogLimits
+from ingestor.journal.log import SegmentLog
 from ingestor.journal.parts import Gap
 from ingestor.journal.recovery import Recovery, set_aside
 from tests.journal.forgetful_disk import Disk, Fault

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from ingestor.journal.directory import DiskDirectory, DiskFile
-from ingestor.journal.log import LogLimits, SegmentLog
+from ingestor.journal.limits import LogLimits
+from ingestor.journal.log import SegmentLog
 from ingestor.journal.records import Record
 from ingestor.journal.survey import Survey, export, survey
 from ingestor.model import MetricBatch, Row

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from ingestor.errors import JournalProblem
 from ingestor.journal.files import Directory
-from ingestor.journal.log import LogLimits, SegmentLog
+from ingestor.journal.limits import LogLimits
+from ingestor.journal.log import SegmentLog
 from ingestor.journal.parts import Gap
 from ingestor.journal.survey import export, survey
 from tests.journal.forgetful_disk import Disk
